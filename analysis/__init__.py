@@ -1,0 +1,1 @@
+"""Analysis of features: reads arrays and rows, never a network."""

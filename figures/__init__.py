@@ -1,0 +1,1 @@
+"""Recipes of figures: each takes rows and returns a matplotlib figure."""

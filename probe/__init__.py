@@ -1,0 +1,33 @@
+"""At which depth are a pretrained network's features good enough for your images, and where to cut it.
+
+Everything here loads on first use, so that `import probe` is light.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Backbone": "probe.backbones",
+    "Dataset": "probe.data",
+    "Extraction": "probe.settings",
+    "Features": "probe.cache",
+    "LinearProbe": "probe.probes.estimator",
+    "ProbeError": "probe.errors",
+    "ProbeGrid": "probe.settings",
+    "backbone": "probe.backbones",
+    "dataset": "probe.data",
+    "extract": "probe.cache",
+    "layerwise": "probe.probes",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'probe' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,236 @@
+"""Where networks come from: timm, torchvision and the Hugging Face hub, behind one small interface."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlparse
+
+import timm
+import torch
+import torchvision
+from huggingface_hub import hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from timm.data.config import resolve_model_data_config
+from timm.models import get_pretrained_cfg
+from torch import nn
+
+from probe.backbones.checkpoints import AUXILIARY
+from probe.backbones.network import Preprocessing
+from probe.errors import ProbeError, Unreachable
+from probe.names import unknown
+
+TORCHVISION, HUB = "torchvision:", "hf-hub:"
+PATIENCE = 5.0  # seconds given to the one attempt to reach published weights
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published weight file: the addresses it may have, and its place on this machine once downloaded."""
+
+    urls: tuple[str, ...]
+    file: Path | None
+
+
+class Source(Protocol):
+    """An architecture somebody published: what it is called, its weights, and how to build it."""
+
+    name: str
+
+    def tags(self) -> list[str]: ...
+    def published(self, tag: str) -> Published: ...
+    def create(self, tag: str | None, image_size: int | None) -> nn.Module: ...
+    def preprocessing(self, network: nn.Module, tag: str | None) -> Preprocessing: ...
+    def classifier(self, network: nn.Module) -> Sequence[str]: ...
+
+
+def find_source(arch: str) -> Source:
+    """The source of an architecture: a timm id, `torchvision:NAME` or `hf-hub:ORG/NAME`.
+
+    Raises ProbeError for an unknown name, with the near ones.
+    """
+    if arch.startswith(TORCHVISION):
+        return _Torchvision(arch.removeprefix(TORCHVISION))
+    return _Hub(arch) if arch.startswith(HUB) else _Timm(arch)
+
+
+def list_archs(pattern: str = "*") -> list[str]:
+    """Names of all known architectures that match a shell pattern, or contain it."""
+    names = timm.list_models() + [TORCHVISION + name for name in _torchvision_names()]
+    wanted = pattern if any(letter in pattern for letter in "*?[") else f"*{pattern}*"
+    return [name for name in names if fnmatch(name, wanted)]
+
+
+class _Timm:
+    def __init__(self, name: str) -> None:
+        if not timm.is_model(name.partition(".")[0]):
+            raise unknown("arch", name, timm.list_models() + list_archs(TORCHVISION + "*"), "'probe archs'")
+        self.name = name
+        tag = name.partition(".")[2]
+        if tag and tag not in self.tags():
+            raise unknown("arch", name, [f"{name.partition('.')[0]}.{known}" for known in self.tags()])
+
+    def tags(self) -> list[str]:
+        base = self.name.partition(".")[0]
+        names = timm.list_models(base + ".*", pretrained=True)
+        return [name.partition(".")[2] for name in names if "." in name]
+
+    def published(self, tag: str) -> Published:
+        cfg = get_pretrained_cfg(self._full(tag))
+        if cfg is None or not (cfg.hf_hub_id or (cfg.url and isinstance(cfg.url, str))):
+            raise Unreachable(f"no weights are published for {self.name}; use 'scratch' or a file")
+        if cfg.hf_hub_id:
+            return _on_hub(cfg.hf_hub_id, cfg.hf_hub_filename or "model.safetensors", "pytorch_model.bin")
+        return _in_torch_hub(str(cfg.url))
+
+    def create(self, tag: str | None, image_size: int | None) -> nn.Module:
+        sized: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+        try:
+            return timm.create_model(self._full(tag), pretrained=tag is not None, **sized)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+        return timm.create_model(self._full(tag), pretrained=tag is not None)  # takes images of any size
+
+    def preprocessing(self, network: nn.Module, tag: str | None) -> Preprocessing:
+        config = resolve_model_data_config(network)
+        return Preprocessing(
+            image_size=config["input_size"][-1],
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+            interpolation=config["interpolation"],
+        )
+
+    def classifier(self, network: nn.Module) -> Sequence[str]:
+        name = getattr(network, "pretrained_cfg", {}).get("classifier")
+        return [name] if isinstance(name, str) else name or _last_module(network)
+
+    def _full(self, tag: str | None) -> str:
+        return self.name if tag in (None, "") else f"{self.name.partition('.')[0]}.{tag}"
+
+
+class _Hub(_Timm):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def tags(self) -> list[str]:
+        return []
+
+    def published(self, tag: str) -> Published:
+        return _on_hub(self.name.removeprefix(HUB), "model.safetensors", "pytorch_model.bin")
+
+    def create(self, tag: str | None, image_size: int | None) -> nn.Module:
+        require(_on_hub(self.name.removeprefix(HUB), "config.json"), self.name)
+        return super().create(tag, image_size)
+
+    def _full(self, tag: str | None) -> str:
+        return self.name
+
+
+class _Torchvision:
+    def __init__(self, name: str) -> None:
+        if name not in _torchvision_names():
+            raise unknown("arch", TORCHVISION + name, list_archs(TORCHVISION + "*"), "'probe archs'")
+        self.name = TORCHVISION + name
+        self._name = name
+
+    def tags(self) -> list[str]:
+        return [weight.name for weight in torchvision.models.get_model_weights(self._name)]
+
+    def published(self, tag: str) -> Published:
+        return _in_torch_hub(self._weight(tag).url)
+
+    def create(self, tag: str | None, image_size: int | None) -> nn.Module:
+        weight = None if tag is None else self._weight(tag)
+        options: dict[str, Any] = {}
+        if image_size is not None and self._name.startswith("vit_"):
+            options["image_size"] = image_size
+        if weight is None and self._name in ("googlenet", "inception_v3"):
+            options["init_weights"] = True  # what it does anyway, after a warning of the time it takes
+        return _without_auxiliary(torchvision.models.get_model(self._name, weights=weight, **options))
+
+    def preprocessing(self, network: nn.Module, tag: str | None) -> Preprocessing:
+        transforms = self._weight(tag or "").transforms()
+        return Preprocessing(
+            image_size=transforms.crop_size[0],
+            mean=tuple(transforms.mean),
+            std=tuple(transforms.std),
+            interpolation=transforms.interpolation.value,
+        )
+
+    def classifier(self, network: nn.Module) -> Sequence[str]:
+        return _last_module(network)
+
+    def _weight(self, tag: str) -> Any:
+        weights = torchvision.models.get_model_weights(self._name)
+        return weights[tag] if tag else weights.DEFAULT
+
+
+def require(published: Published, arch: str) -> None:
+    """Make sure that a published file is here or can be fetched, with one short attempt.
+
+    Raises Unreachable otherwise. Left alone, the hub's client would try again for most of a minute.
+    """
+    if published.file is not None:
+        return
+    answers = [_ask(url, arch) for url in published.urls]
+    if all(code in (401, 403, 404, 410) for code in answers):  # other answers may be to the question, not to the file
+        raise Unreachable(f"the weights of {arch} are not given out at {published.urls[0]} ({answers[0]})")
+
+
+def _ask(url: str, arch: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise Unreachable(f"the weights of {arch} are not on this machine and cannot be fetched: {reason}") from None
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from `seed` inside, and leave the random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # the GPUs' generators are left alone
+        yield
+
+
+def _torchvision_names() -> list[str]:
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return names
+
+
+def _on_hub(repo: str, *names: str) -> Published:
+    for name in names:
+        try:
+            found = try_to_load_from_cache(repo, name)
+        except HFValidationError as error:
+            raise ProbeError(f"'{HUB}{repo}' cannot be a name on the hub: {str(error).splitlines()[0]}") from None
+        if isinstance(found, str):
+            return Published((hf_hub_url(repo, name),), Path(found))
+    return Published(tuple(hf_hub_url(repo, name) for name in names), None)
+
+
+def _in_torch_hub(url: str) -> Published:
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    return Published((url,), file if file.is_file() else None)
+
+
+def _without_auxiliary(network: nn.Module) -> nn.Module:
+    """GoogLeNet and Inception without the classifiers that only their own training uses."""
+    if getattr(network, "aux_logits", False):
+        network.aux_logits = False  # type: ignore[assignment]
+        for prefix in AUXILIARY:
+            if hasattr(network, prefix.rstrip(".")):
+                setattr(network, prefix.rstrip("."), None)
+    return network
+
+
+def _last_module(network: nn.Module) -> Sequence[str]:
+    return [[name for name, _ in network.named_parameters()][-1].rpartition(".")[0]]

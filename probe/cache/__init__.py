@@ -1,0 +1,104 @@
+"""The feature cache: one memory-mappable array per tap, keyed by what its numbers come from.
+
+`<cache>/<digest>/` holds `manifest.json` (the whole request, the taps, a checksum per chunk),
+`rows.csv` (id, label, group, split, in the order of the arrays) and `<tap>.npy`.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from probe.cache.features import Features
+from probe.cache.requests import Notebook, data_fingerprint, digest_of, network_request
+from probe.cache.store import Store
+from probe.data import Dataset, FileHashes
+from probe.runtime import log, pick_device
+from probe.settings import Extraction
+
+if TYPE_CHECKING:
+    from probe.backbones import Backbone
+
+__all__ = ["Features", "Notebook", "default_folder", "extract", "recall"]
+
+
+def default_folder() -> Path:
+    """Where features are kept: `$PROBE_CACHE`, else `probe` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("PROBE_CACHE") or base / "probe")
+
+
+def extract(
+    net: "Backbone", data: Dataset, settings: Extraction | None = None, *, cache: str | Path | None = None
+) -> Features:
+    """Pooled features of every tap for every image: read from the cache, or made in one pass and kept there.
+
+    A run that was stopped goes on where it was. Raises ProbeError when an image cannot be read,
+    a tap cannot be pooled as asked, or the features do not fit on the disk.
+    """
+    from probe.pooling import check_pool, pooled_width  # needs torch, which a warm run does without
+
+    settings = settings or Extraction()
+    folder = Path(cache) if cache else default_folder()
+    device = pick_device(settings.device)
+    stages = [net.stage(tap) for tap in net.taps]
+    for stage in stages:
+        check_pool(stage, settings.pool)
+    request = {
+        **network_request(net, settings, device),
+        "widths": {stage.name: pooled_width(stage, settings.pool) for stage in stages},
+    }
+    facts = {"request": request, "origin": net.describe(), "taps": net.table()}
+    store = _store(folder, facts, data)
+    with store.locked():
+        missing = store.open(settings.batch_size)
+        where = f"{len(net.taps)} taps x {len(data)} images, {store.nbytes / 1e6:.1f} MB in {store.folder}"
+        log.info("features of %s: %s", net.origin.arch, where)
+        _fill(store, net, data, replace(settings, batch_size=store.batch_size), device, missing)
+    return _finished(store, data)
+
+
+def recall(facts: dict[str, Any], data: Dataset, cache: Path) -> Features | None:
+    """The features of a network described by `facts` if they are complete, without the network."""
+    store = _store(cache, facts, data)
+    if not (store.folder / "manifest.json").is_file():
+        return None
+    with store.locked():
+        complete = not store.open(batch_size=1)
+    return _finished(store, data) if complete else None
+
+
+def _store(cache: Path, facts: dict[str, Any], data: Dataset) -> Store:
+    request = {**facts["request"], "data": data_fingerprint(data, FileHashes(cache))}
+    return Store(cache / digest_of(request), request["widths"], len(data), {**facts, "request": request})
+
+
+def _finished(store: Store, data: Dataset) -> Features:
+    features = Features(store, data)
+    features.write_rows()
+    return features
+
+
+def _fill(
+    store: Store, net: "Backbone", data: Dataset, settings: Extraction, device: str, missing: list[range]
+) -> None:
+    """Make the missing rows and commit them chunk by chunk."""
+    from probe import extraction
+
+    left = sum(map(len, missing))
+    if not left:
+        return
+    with tqdm(total=len(data), initial=len(data) - left, unit="image", disable=None, desc=net.origin.arch) as bar:
+        for rows in missing:
+            start, held = rows.start, []
+            for batch in extraction.walk_dataset(net, data, settings, device, rows):
+                held.append(batch)
+                count = sum(len(part[net.taps[0]]) for part in held)
+                bar.update(len(batch[net.taps[0]]))
+                if count >= store.chunk_rows or start + count == rows.stop:
+                    block = {tap: np.concatenate([part[tap] for part in held]) for tap in net.taps}
+                    store.commit(start, block)
+                    start, held = start + count, []

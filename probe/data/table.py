@@ -1,0 +1,145 @@
+"""A data set as one table: an image, its labels, its group and its split per row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from probe.data.fingerprints import FileHashes
+from probe.data.splits import SPLITS, draw_splits
+from probe.errors import ProbeError
+
+
+class Images(Protocol):
+    """Where the pixels are; read one at a time."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int) -> Image.Image:
+        """One image as RGB; ProbeError when it cannot be read."""
+        ...
+
+    def hashes(self, files: FileHashes) -> Sequence[str]:
+        """One content hash per image, or a single one for all of them."""
+        ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Dataset:
+    """Labelled images, one per row.
+
+    `labels` is (n,) with class indices or, for multi-label data, (n, classes) with 0 and 1.
+    `groups` names what must not be torn apart (patient, lesion); `splits` holds train, val or
+    test; `drawn` says which of them were not given but drawn from `seed`. `image_size` in pixels
+    is what suits the images, or None to leave it to the weights.
+    """
+
+    name: str
+    images: Images
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    groups: NDArray[np.str_] | None
+    splits: NDArray[np.str_]
+    drawn: tuple[str, ...] = ()
+    seed: int = 0
+    image_size: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def task(self) -> str:
+        """`multilabel`, `binary` (two classes) or `multiclass`."""
+        if self.labels.ndim == 2:
+            return "multilabel"
+        return "binary" if len(self.classes) == 2 else "multiclass"
+
+    def counts(self) -> dict[str, int]:
+        """Number of images per split."""
+        return {split: int((self.splits == split).sum()) for split in SPLITS}
+
+    def label_names(self) -> list[str]:
+        """The labels in words; several of one image joined by `|`."""
+        if self.labels.ndim == 1:
+            return [self.classes[label] for label in self.labels]
+        return ["|".join(np.array(self.classes)[row == 1]) for row in self.labels]
+
+    def redraw(self, seed: int) -> Self:
+        """The same images with the splits that were not given drawn from another seed."""
+        if not self.drawn or seed == self.seed:
+            return self
+        given = np.where(np.isin(self.splits, self.drawn), "", self.splits)
+        if "train" not in self.drawn:
+            given = np.where(given == "", "train", given)
+        splits = draw_splits(given, self.labels, self.groups, self.drawn, seed)
+        return replace(self, splits=splits, seed=seed)
+
+
+def make_dataset(
+    name: str,
+    images: Images,
+    ids: Sequence[str],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    groups: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    seed: int = 0,
+    image_size: int | None = None,
+) -> Dataset:
+    """Check the columns of a table, draw the splits that are missing (60/20/20) and put them together.
+
+    Raises ProbeError for data that cannot be probed: nothing there, a single class, an unknown
+    split, a group in two splits.
+    """
+    if not len(ids):
+        raise ProbeError(f"{name} holds no images")
+    nameless = next((image for image in ids if not str(image).isprintable()), None)
+    if nameless is not None:  # such as bytes that are not UTF-8
+        raise ProbeError(f"{name} has an image whose name is not text: {nameless!r}; rename it")
+    present = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes))
+    if np.count_nonzero(present) < (1 if labels.ndim == 2 else 2):
+        what = f"only the class '{classes[int(np.argmax(present))]}'" if present.any() else "no label at all"
+        raise ProbeError(f"{name} has {what}; telling classes apart takes at least two")
+    given = np.array([""] * len(ids) if splits is None else [_split_name(split, name) for split in splits])
+    drawn = tuple(split for split in SPLITS if split not in given)
+    group_array = None if groups is None else np.array(groups, dtype=str)
+    final = draw_splits(given, labels, group_array, drawn, seed) if drawn or "" in given else given
+    _check_groups(name, group_array, final)
+    return Dataset(
+        name=name,
+        images=images,
+        ids=np.array(ids, dtype=str),
+        labels=labels,
+        classes=tuple(classes),
+        groups=group_array,
+        splits=final,
+        drawn=drawn,
+        seed=seed,
+        image_size=image_size,
+    )
+
+
+def _split_name(given: str, name: str) -> str:
+    known = {"": "", "training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+    split = known.get(given.strip().lower(), given.strip().lower())
+    if split not in ("", *SPLITS):
+        raise ProbeError(f"{name} names a split '{given}'; known are {', '.join(SPLITS)}")
+    return split
+
+
+def _check_groups(name: str, groups: NDArray[np.str_] | None, splits: NDArray[np.str_]) -> None:
+    if groups is None:
+        return
+    pairs = np.unique(np.stack([groups, splits]), axis=1)
+    names, counts = np.unique(pairs[0], return_counts=True)
+    torn = names[counts > 1]
+    if len(torn):
+        raise ProbeError(
+            f"{name}: {len(torn)} groups lie in more than one split ('{torn[0]}' for one), so scores would be "
+            "too good; mend the splits, or leave them out and they are drawn by group"
+        )

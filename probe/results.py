@@ -1,0 +1,66 @@
+"""Results as flat rows: one number each, with all that is needed to know what it is a number of."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from probe.errors import ProbeError
+
+COLUMNS = (
+    "study", "dataset", "arch", "weights", "tap", "depth", "task", "method", "strategy", "split", "metric",
+    "class", "seed", "fold", "n_train", "value", "ci_low", "ci_high", "request",
+)  # fmt: skip
+
+
+def make_row(**known: Any) -> dict[str, Any]:
+    """A row with every column; what does not apply is None, and so is a number that is not defined.
+
+    Raises ProbeError for a column that no row has.
+    """
+    extra = set(known) - set(COLUMNS)
+    if extra:
+        raise ProbeError(f"rows have no column {sorted(extra)[0]!r}; they have {', '.join(COLUMNS)}")
+    return {name: _plain(known.get(name)) for name in COLUMNS}
+
+
+def append_rows(path: Path, rows: Iterable[Mapping[Any, Any]]) -> None:
+    """Add rows to a JSON-lines file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(to_json(row) + "\n" for row in rows)
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """The rows of a JSON-lines file; of rows that differ in their numbers only, the last written."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise ProbeError(f"cannot read results from '{path}': {error}") from None
+    keys = [name for name in COLUMNS if name not in ("value", "ci_low", "ci_high")]
+    return frame(rows).drop_duplicates(keys, keep="last", ignore_index=True)
+
+
+def frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a table."""
+    table = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    numbers = ["depth", "seed", "fold", "n_train", "value", "ci_low", "ci_high"]
+    table[numbers] = table[numbers].apply(pd.to_numeric)
+    return table
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON of nested data: NumPy's numbers as plain ones, and null for a number that is not defined."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

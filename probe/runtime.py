@@ -1,0 +1,47 @@
+"""What a run stands on: messages, versions, hardware, devices."""
+
+import logging
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from probe.errors import ProbeError
+
+log = logging.getLogger("probe")  # the command line shows it on stderr
+
+LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """Version of Python, of this package and of every library that can change a number."""
+    return {
+        "python": platform.python_version(),
+        "truncated-probe": version("truncated-probe"),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def pick_device(name: str) -> str:
+    """`auto` becomes cuda, mps or cpu, whichever is there; any other name is checked.
+
+    Raises ProbeError when the device is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.ones(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ProbeError(f"no device '{name}' here: {reason}; 'auto' takes what there is") from None
+    return name
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """Name of the machine's processor and of the device that the networks ran on."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return {"machine": platform.machine(), "cores": os.cpu_count(), "device": name, "threads": torch.get_num_threads()}

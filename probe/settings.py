@@ -1,0 +1,83 @@
+"""What a run is configured by; one field per option of the command line, whose help and default it states.
+
+Nothing here loads a library, so that `--help` answers at once.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from probe.errors import ProbeError
+
+
+def option(default: Any, text: str, **extra: Any) -> Any:
+    """A field with the help text, and the choices, of the option made from it."""
+    return field(default=default, metadata={"help": text, **extra})
+
+
+def _check_choices(settings: Any) -> None:
+    for entry in fields(settings):
+        choices, given = entry.metadata.get("choices"), getattr(settings, entry.name)
+        if choices and given not in choices:
+            raise ProbeError(f"{entry.name} is '{given}'; choose from {', '.join(choices)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """How a network is built and where it is read."""
+
+    level: str = option(
+        "block", "Where to read: after every layer, block or stage.", choices=("layer", "block", "stage")
+    )
+    image_size: int | None = option(
+        None, "Side of the input in pixels; by default what the weights or the data call for."
+    )
+    crop: str = option(
+        "squash", "Fit images by squashing them whole, or by cutting the middle out.", choices=("squash", "center")
+    )
+    modules: tuple[str, ...] = option(
+        (), "For a network that cannot be traced: modules, bottom to top and head last, that run one after the other."
+    )
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and self.image_size < 1:
+            raise ProbeError(f"image_size is {self.image_size}; it must be at least 1 pixel")
+        _check_choices(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """How features are read off a network."""
+
+    pool: str = option(
+        "mean", "How a map or a run of tokens becomes a vector.", choices=("mean", "max", "cls", "cls+mean")
+    )
+    batch_size: int = option(64, "Images per forward pass.")
+    num_workers: int = option(2, "Threads that read and resize images.")
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.")
+    dtype: str = option("float32", "Precision of the forward pass.", choices=("float32", "bfloat16", "float16"))
+    channels_last: bool = option(True, "Keep maps channels-last in memory; faster on most devices.")
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "num_workers"):
+            if getattr(self, name) < 1:
+                raise ProbeError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        _check_choices(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeGrid:
+    """What a linear probe is chosen from, and how sure its scores are."""
+
+    c_grid: tuple[float, ...] = option(
+        (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0), "Inverse L2 strengths tried; chosen on validation."
+    )
+    draws: int = option(1000, "Bootstrap draws behind each interval.")
+    delta: float = option(0.01, "Loss of AUROC against the best tap that a sufficient tap may have.")
+
+    def __post_init__(self) -> None:
+        if not self.c_grid or not all(0 < strength < float("inf") for strength in self.c_grid):
+            raise ProbeError(f"strengths must be positive numbers, not {self.c_grid}")
+        if self.draws < 100:
+            raise ProbeError(f"{self.draws} bootstrap draws are too few for an interval; take at least 100")
+        if not 0 < self.delta < 1:
+            raise ProbeError(f"delta is {self.delta}; it must lie between 0 and 1")

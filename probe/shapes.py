@@ -1,0 +1,14 @@
+"""Shape aliases, checked at run time in tests.
+
+Axes: `n` images, `d` features, `k` classes or labels, `b` bootstrap draws, `s` strengths.
+"""
+
+from jaxtyping import Float, Integer, Shaped
+from numpy import ndarray
+
+Features2d = Float[ndarray, "n d"]
+Labels = Integer[ndarray, "n"] | Integer[ndarray, "n k"]
+Probabilities = Float[ndarray, "n k"]
+RowWeights = Float[ndarray, "b n"]
+Draws = Float[ndarray, "b"]
+Groups = Shaped[ndarray, "n"]  # names, as text

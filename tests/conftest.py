@@ -1,0 +1,43 @@
+"""No test dials out, draws from the global random state unseen, or leaves the user's cache changed."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from jaxtyping import install_import_hook
+
+install_import_hook(["probe.metrics", "probe.statistics", "probe.probes", "probe.pooling"], "beartype.beartype")
+
+torch.set_num_threads(1)  # one process per core is faster than two threads in each
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError("tests run without a network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Real images and weights, where a checkout has them beside it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the development data are not at {SHARED}")
+    return SHARED

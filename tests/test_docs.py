@@ -1,0 +1,58 @@
+"""The documents say what is there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("name", cli.main.commands)
+def test_every_command_has_help_an_example_and_a_line(name: str) -> None:
+    command = cli.main.commands[name]
+    assert command.help
+    assert "Example:" in command.help
+    assert f"`probe {name} " in README
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+@pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.splitlines() if "probe " in line])
+def test_commands_in_the_readme_parse(line: str) -> None:
+    arguments = re.findall(r"'[^']*'|\S+", line.split("probe ", 1)[-1])
+    name, *rest = (argument.strip("'") for argument in arguments)
+    cli.main.commands[name].make_context(name, rest)
+
+
+def test_the_python_in_the_readme_runs(tmp_path: Path) -> None:
+    (code,) = blocks("python")
+    faster = code.replace('"resnet50"', '"resnet10t"').replace("image_size=64", "image_size=32").replace("3.3", "3.0")
+    result = subprocess.run([sys.executable, "-c", faster], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_map_names_every_file() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for folder in ("probe", "analysis", "figures"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.name != "__init__.py":
+                assert path.relative_to(ROOT).as_posix() in text, path
+
+
+def test_gallery_and_documents_are_in_step() -> None:
+    gallery = (ROOT / "figures" / "gallery" / "README.md").read_text()
+    for picture in (ROOT / "figures" / "gallery").glob("*.png"):
+        assert picture.name in gallery
+    for document, place in ((README, ROOT), (gallery, ROOT / "figures" / "gallery")):
+        for link in re.findall(r"\]\(([^)#]+)\)", document):
+            assert (place / link).exists(), link

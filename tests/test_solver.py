@@ -1,0 +1,153 @@
+"""Linear probes against scikit-learn, against the definition, and against what must not change them."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import probe
+from probe.probes.linear import fit_path
+from probe.probes.solver import TOLERANCE
+
+STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)
+
+
+def problem(n: int, d: int, k: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    x, y = make_classification(
+        n, d, n_informative=min(d, 8), n_redundant=0, n_classes=k, n_clusters_per_class=1, flip_y=0.2, random_state=seed
+    )
+    return x * np.linspace(0.1, 30, d) + 5, y.astype(np.int64)
+
+
+def reference(x: NDArray[np.float64], y: NDArray[np.int64], c: float) -> NDArray[np.float64]:
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, tol=1e-8, max_iter=20000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.fit(x, y).predict_proba(x)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 20), (60, 200), (80, 80)])
+@pytest.mark.parametrize("k", [2, 3, 7])
+def test_equals_scikit_learn_at_every_strength(n: int, d: int, k: int) -> None:
+    x, y = problem(n, d, k)
+    path = fit_path(x, y, "binary" if k == 2 else "multiclass", k, STRENGTHS)
+    assert path.converged.all()
+    for i, c in enumerate(STRENGTHS):
+        np.testing.assert_allclose(path.probabilities(x, i), reference(x, y, c), atol=1e-3)
+
+
+def test_many_classes() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(600, 30)), rng.integers(0, 100, 600)
+    path = fit_path(x, y, "multiclass", 100, (0.01, 1.0))
+    for i, c in enumerate((0.01, 1.0)):
+        np.testing.assert_allclose(path.probabilities(x, i), reference(x, y, c), atol=1e-3)
+
+
+def test_every_label_is_a_problem_of_its_own() -> None:
+    x, _ = problem(200, 30, 2)
+    y = np.stack([problem(200, 30, 2, seed)[1] for seed in range(3)], 1)
+    path = fit_path(x, y, "multilabel", 3, STRENGTHS)
+    for i in range(len(STRENGTHS)):
+        for label in range(3):
+            alone = fit_path(x, y[:, label], "binary", 2, STRENGTHS).probabilities(x, i)[:, 1]
+            np.testing.assert_allclose(path.probabilities(x, i)[:, label], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_the_gradient_of_the_objective_is_zero(task: str) -> None:
+    """C * sum(loss) + |W|^2 / 2 on standardised features, intercept not penalised."""
+    k = 2 if task == "binary" else 4
+    x, y = problem(150, 12, k)
+    path = fit_path(x, y, task, k, (0.3,))
+    spread = x.std(0)
+    w = torch.tensor(path.coef[0] * spread, requires_grad=True)
+    b = torch.tensor(path.intercept[0] + path.coef[0] @ x.mean(0), requires_grad=True)
+    logits = torch.from_numpy((x - x.mean(0)) / spread) @ w.T + b
+    target = torch.from_numpy(y)
+    if task == "binary":
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], target.double(), reduction="sum")
+    else:
+        loss = torch.nn.functional.cross_entropy(logits, target, reduction="sum")
+    (0.3 * loss + w.square().sum() / 2).backward()
+    scale = 0.3 * len(x)
+    for gradient in (w.grad, b.grad):
+        assert gradient is not None
+        assert gradient.abs().max() / scale < TOLERANCE**0.5  # a gap is of second order in the gradient
+
+
+@settings(max_examples=15, deadline=None)
+@given(scale=st.floats(1e-3, 1e3), shift=st.floats(-100, 100), seed=st.integers(0, 5))
+def test_units_of_the_features_do_not_matter(scale: float, shift: float, seed: int) -> None:
+    x, y = problem(80, 10, 3, seed)
+    plain, moved = (fit_path(z, y, "multiclass", 3, (0.1,)).probabilities(z, 0) for z in (x, x * scale + shift))
+    np.testing.assert_allclose(plain, moved, atol=1e-4)
+
+
+def test_order_of_rows_and_strengths_does_not_matter() -> None:
+    x, y = problem(90, 15, 3)
+    order = np.random.default_rng(0).permutation(90)
+    base = fit_path(x, y, "multiclass", 3, STRENGTHS)
+    shuffled = fit_path(x[order], y[order], "multiclass", 3, STRENGTHS[::-1])
+    for i in range(4):
+        np.testing.assert_allclose(base.probabilities(x, i), shuffled.probabilities(x, 3 - i), atol=1e-4)
+
+
+def test_a_stronger_penalty_gives_smaller_weights_and_another_answer() -> None:
+    x, y = problem(90, 15, 3)
+    norms = np.linalg.norm(fit_path(x, y, "multiclass", 3, STRENGTHS).coef.reshape(4, -1), axis=1)
+    assert (np.diff(norms) > 0).all()
+
+
+def test_constant_features_are_ignored() -> None:
+    x, y = problem(90, 10, 2)
+    constant = np.hstack([x, np.full((90, 2), 1e6)])
+    base, more = (fit_path(z, y, "binary", 2, (1.0,)) for z in (x, constant))
+    assert (more.coef[0, :, 10:] == 0).all()
+    np.testing.assert_allclose(base.coef[0], more.coef[0, :, :10], atol=1e-4)
+
+
+def test_a_class_that_training_rows_lack_gets_no_probability() -> None:
+    x, y = problem(90, 10, 3)
+    path = fit_path(x, y, "multiclass", 4, (1.0,))
+    probabilities = path.probabilities(x, 0)
+    assert (probabilities[:, 3] == 0).all()
+    np.testing.assert_allclose(probabilities[:, :3], reference(x, y, 1.0), atol=1e-3)
+
+
+def test_a_label_that_is_never_or_always_there() -> None:
+    x, y = problem(60, 5, 2)
+    labels = np.stack([y, np.zeros_like(y), np.ones_like(y)], 1)
+    probabilities = fit_path(x, labels, "multilabel", 3, (1.0,)).probabilities(x, 0)
+    assert (probabilities[:, 1:] == [0, 1]).all()
+
+
+def test_bad_input_is_told() -> None:
+    x, y = problem(30, 5, 2)
+    with pytest.raises(probe.ProbeError, match="single class"):
+        fit_path(x, np.zeros_like(y), "binary", 2, (1.0,))
+    x[7, 2] = np.nan
+    with pytest.raises(probe.ProbeError, match="1 rows .* row 7"):
+        fit_path(x, y, "binary", 2, (1.0,))
+
+
+def test_the_estimator_is_scikit_learns() -> None:
+    x, y = problem(120, 8, 3)
+    names = np.array(["mel", "nv", "bkl"])[y]
+    clf = probe.LinearProbe(C=0.5).fit(x, names)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.5, tol=1e-8, max_iter=20000)).fit(x, names)
+    assert list(clf.classes_) == list(model.classes_)
+    np.testing.assert_allclose(clf.predict_proba(x), model.predict_proba(x), atol=1e-3)
+    assert clf.score(x, names) == model.score(x, names)
+    assert clf.coef_.shape == (3, 8)
+    assert clf.intercept_.shape == (3,)
+    assert clf.converged_
+    assert clf.get_params() == {"C": 0.5}

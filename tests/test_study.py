@@ -1,0 +1,256 @@
+"""The main job: what is chosen where, what is skipped, what is written, what a second run reads."""
+
+import inspect
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from test_extraction import tiny_net
+
+import cli
+import probe
+from probe import backbones
+from probe.backbones import cuts
+from probe.data import Dataset, make_dataset
+from probe.data.images import ImageArrays
+from probe.probes import choose, layerwise
+from probe.results import COLUMNS, append_rows, frame, make_row, read_rows
+from probe.settings import Extraction, Network, ProbeGrid
+from probe.study import run_layerwise
+
+GRID = ProbeGrid(draws=100, c_grid=(0.01, 1.0))
+SMALL = Network(image_size=32)
+
+
+def shapes_data(n: int = 120, task: str = "multiclass", groups: bool = False) -> Dataset:
+    """Noisy images whose brightness and left-right balance tell their class."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 3
+    images = rng.integers(0, 90, (n, 32, 32, 3))
+    images[labels == 1, :, :16] += 60
+    images[labels == 2] += 40
+    y = (
+        np.stack([labels == 1, labels != 0], 1).astype(np.int64)
+        if task == "multilabel"
+        else labels % (3 - (task == "binary"))
+    )
+    names = ["left", "bright"] if task == "multilabel" else ["dark", "left", "bright"][: 2 if task == "binary" else 3]
+    return make_dataset(
+        "shapes", ImageArrays([images.astype(np.uint8)]), [f"{i}" for i in range(n)], y, names,
+        groups=[f"patient{i // 2}" for i in range(n)] if groups else None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_scores_equal_a_direct_scikit_learn_computation(task: str) -> None:
+    """Strength chosen on val, refit on train + val, scored once on test; from the same arrays by hand."""
+    features = probe.extract(tiny_net(), shapes_data(task=task), Extraction(batch_size=16))
+    rows = layerwise(features, grid=GRID)
+    y, splits = features.labels, features.splits
+    for tap in ("stem", "layer3.0"):
+        x = np.asarray(features[tap], np.float64)
+
+        def auroc(c: float, fit: np.ndarray, on: np.ndarray, x: np.ndarray = x) -> float:
+            columns = y.T if task == "multilabel" else [y]
+            found = []
+            for column in columns:
+                model = make_pipeline(StandardScaler(), LogisticRegression(C=c, tol=1e-8, max_iter=10000))
+                p = model.fit(x[fit], column[fit]).predict_proba(x[on])
+                found.append(roc_auc_score(column[on], p if task == "multiclass" else p[:, 1], multi_class="ovr"))
+            return float(np.mean(found))
+
+        train, val, test = (splits == name for name in ("train", "val", "test"))
+        scores = {c: auroc(c, train, val) for c in GRID.c_grid}
+        best = max(scores, key=lambda c: (round(scores[c], 9), -c))
+        mine = rows[(rows.tap == tap) & (rows["class"] == "macro") & (rows.metric == "auroc")].set_index("split")[
+            "value"
+        ]
+        assert mine["val"] == pytest.approx(scores[best], abs=1e-3)
+        assert mine["test"] == pytest.approx(auroc(best, train | val, test), abs=1e-3)
+
+
+def test_selection_cannot_see_the_test_split() -> None:
+    """The function that chooses has no argument for it, and test labels change nothing that was chosen."""
+    assert list(inspect.signature(choose).parameters) == ["train", "val", "task", "classes", "grid"]
+    data = shapes_data()
+    features = probe.extract(tiny_net(), data)
+    before = layerwise(features, grid=GRID)
+    labels = data.labels.copy()
+    labels[data.splits == "test"] = labels[data.splits == "test"][::-1]
+    object.__setattr__(data, "labels", labels)
+    after = layerwise(features, grid=GRID)
+    on_test = before.split == "test"
+    pd.testing.assert_frame_equal(before[~on_test], after[~on_test])
+    assert not before[on_test]["value"].equals(after[on_test]["value"])
+
+
+def test_rows_follow_the_schema_and_say_what_they_are_of() -> None:
+    features = probe.extract(tiny_net(), shapes_data(groups=True))
+    rows = layerwise(features, grid=GRID)
+    assert tuple(rows.columns) == COLUMNS
+    scores = rows[rows.metric == "auroc"]
+    assert set(scores["class"]) == {"macro", "dark", "left", "bright"}
+    assert set(scores.split) == {"train", "val", "test"}
+    test = scores[(scores.split == "test") & (scores["class"] == "macro")]
+    assert list(test.tap) == list(features)
+    assert ((test.ci_low <= test.value) & (test.value <= test.ci_high)).all()
+    assert set(rows.request) == {features.request}
+    assert set(rows[rows.metric == "chosen_c"].value) <= set(GRID.c_grid)
+    assert (rows[rows.metric == "converged"].value == 1).all()
+
+
+def test_same_request_same_numbers() -> None:
+    features = probe.extract(tiny_net(), shapes_data())
+    pd.testing.assert_frame_equal(layerwise(features, grid=GRID), layerwise(features, grid=GRID))
+
+
+def test_without_weights_the_pretrained_arm_is_skipped_loudly(caplog: pytest.LogCaptureFixture) -> None:
+    study = run_layerwise(["resnet10t"], data=shapes_data(), network=SMALL, grid=GRID)
+    assert [arm.weights for arm in study.arms] == ["scratch"]
+    assert [(skip["arch"], skip["weights"]) for skip in study.skipped] == [("resnet10t", "pretrained")]
+    assert "SKIPPED resnet10t with pretrained weights" in caplog.text
+
+
+def test_asked_for_they_are_an_error_that_says_how_to_get_them() -> None:
+    with pytest.raises(probe.ProbeError, match=r"--weights FILE\.safetensors"):
+        run_layerwise(["resnet10t"], ["pretrained"], shapes_data(), network=SMALL, grid=GRID)
+
+
+def test_a_second_run_builds_no_network_and_reads_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = shapes_data()
+    first = run_layerwise(["resnet10t"], ["scratch"], data, network=SMALL, grid=GRID)
+    monkeypatch.setattr(backbones, "backbone", None)
+    monkeypatch.setattr(ImageArrays, "load", None)
+    other = ProbeGrid(draws=100, c_grid=(0.1,))
+    second = run_layerwise(["resnet10t"], ["scratch"], data, network=SMALL, grid=other)
+    assert first.arms[0].features[0].request == second.arms[0].features[0].request
+
+
+def test_seeds_repeat_what_is_random() -> None:
+    study = run_layerwise(["resnet10t"], ["scratch"], shapes_data(), seeds=(0, 1), network=SMALL, grid=GRID)
+    first, second = study.arms[0].features.values()
+    assert first.request != second.request
+    assert (first.splits != second.splits).any()
+    scores = study.rows[(study.rows.metric == "auroc") & (study.rows["class"] == "macro") & (study.rows.split == "val")]
+    assert set(scores.seed) == {0, 1}
+    summary = study.summaries()[0]
+    means = scores.groupby("tap", sort=False)["value"].mean()
+    assert summary["best"]["tap"] == means.idxmax()
+    assert summary["best"]["val"] == pytest.approx(means.max())
+
+
+def test_the_recommendation_is_made_on_validation_and_names_the_oracle() -> None:
+    study = run_layerwise(["resnet10t"], ["scratch"], shapes_data(), network=SMALL, grid=GRID)
+    (arm,) = study.summaries()
+    taps = pd.DataFrame(arm["taps"]).set_index("tap")
+    assert arm["best"]["tap"] == taps["val"].idxmax()
+    assert arm["oracle"]["tap"] == taps["test"].idxmax()
+    enough = taps.index[taps["gap_high"] < study.delta]
+    assert (arm["earliest_sufficient"] or {}).get("tap") == (enough[0] if len(enough) else None)
+    whole = taps.iloc[-1]
+    assert arm["best"]["saved_params"] == pytest.approx(1 - taps.loc[arm["best"]["tap"], "params"] / whole["params"])
+
+
+@pytest.fixture
+def image_csv(tmp_path: Path) -> Path:
+    data = shapes_data(90)
+    lines = ["file,label,group"]
+    for i in range(90):
+        data.images.load(i).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{data.classes[data.labels[i]]},p{i // 3 * 3 + i % 3}")
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(arg) for arg in args])
+
+
+def test_the_command_writes_everything_and_prints_json(image_csv: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run(
+        "layerwise", "--arch", "resnet10t", "--data", image_csv, "--image-size", 32, "--draws", 100,
+        "--c-grid", "0.1,1", "--out", out, "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert set(answer) == {"arms", "skipped", "files"}
+    assert set(answer["arms"][0]) >= {"arch", "weights", "taps", "best", "earliest_sufficient", "oracle"}
+    names = {Path(file).name for file in answer["files"]}
+    assert names == {"results.jsonl", "layerwise.csv", "run.json", "layerwise.pdf", "layerwise.svg", "layerwise.png"}
+    assert all(Path(file).stat().st_size for file in answer["files"])
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["arms"][0]["request"]["preprocessing"]["image_size"] == 32
+    assert {"torch", "timm", "python"} <= set(facts["versions"])
+    assert facts["data"]["splits"] == {"train": 54, "val": 18, "test": 18}
+    assert facts["command"][0] == "probe"
+    assert len(read_rows(out / "results.jsonl")) == len((out / "results.jsonl").read_text().splitlines())
+    with Image.open(out / "layerwise.png") as image:
+        assert image.width > 800
+
+
+def test_extract_says_where_the_arrays_are(image_csv: Path) -> None:
+    result = run("extract", "--arch", "resnet10t", "--weights", "scratch", "--data", image_csv, "--image-size", 32)
+    assert result.exit_code == 0, result.output
+    folder = Path(result.stdout.splitlines()[-1])
+    assert np.load(folder / "layer4.0.npy", mmap_mode="r").shape == (90, 512)
+    assert (folder / "rows.csv").read_text().startswith("id,label,group,split\n0.png,dark,p0,")
+
+
+def test_archs_and_taps() -> None:
+    names = json.loads(run("archs", "resnet50", "--json").stdout)
+    assert {"resnet50", "torchvision:resnet50"} <= set(names)
+    table = json.loads(run("taps", "resnet50", "--json").stdout)
+    assert [row["tap"] for row in table][:2] == ["stem", "layer1.0"]
+    assert set(table[0]) >= {"index", "tap", "layout", "shape", "width", "params", "macs", "depth"}
+    assert "23.508M" in run("taps", "resnet50", "--level", "stage").stdout
+
+
+def test_options_are_the_settings() -> None:
+    """Help and default cannot disagree with the dataclasses, for they are made from them."""
+    text = run("layerwise", "--help").stdout
+    for kind in (Network, Extraction, ProbeGrid):
+        for name in kind.__dataclass_fields__:
+            assert f"--{name.replace('_', '-')}" in text
+    assert all(level in text for level in cuts.LEVELS)
+
+
+def test_results_are_appended_and_the_last_of_the_same_counts(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    for value in (0.5, float("nan"), 0.7):
+        append_rows(path, [make_row(tap="stem", metric="auroc", value=value)])
+    assert len(path.read_text().splitlines()) == 3
+    assert read_rows(path)["value"].tolist() == [0.7]
+    assert frame([make_row(tap="stem")]).shape == (1, len(COLUMNS))
+    with pytest.raises(probe.ProbeError, match="no column 'layer'"):
+        make_row(layer="stem")
+
+
+def test_seeds_do_not_average_away_the_luck_of_the_images() -> None:
+    """The same features under one seed or three: the same bound."""
+    features = probe.extract(tiny_net(), shapes_data())
+    bounds = [
+        layerwise(arms, grid=GRID).query("metric == 'auroc_gap'")["ci_high"].tolist()
+        for arms in ({0: features}, {0: features, 1: features, 2: features})
+    ]
+    assert bounds[0] == pytest.approx(bounds[1])
+
+
+def test_a_renamed_weights_file_is_called_by_its_new_name(tmp_path: Path) -> None:
+    net = probe.backbone("resnet10t", "scratch", image_size=32)
+    state = {name: x for stage in (*net.stages, net.head) for name, x in stage.state_dict().items()}
+    for name in ("a.pth", "b.pth"):
+        torch.save(state, tmp_path / name)
+        study = run_layerwise(["resnet10t"], [str(tmp_path / name)], shapes_data(), network=SMALL, grid=GRID)
+        assert set(study.rows["weights"]) == {str(tmp_path / name)}
+        assert study.summaries()[0]["best"]["tap"] in net.taps
