@@ -14,7 +14,7 @@ import probe
 ROOT = Path(__file__).parents[1]
 ORDER = [  # a module imports from those before it, or from its own package
     ["errors", "shapes"],
-    ["names", "runtime", "settings"],
+    ["names", "runtime", "settings", "commands"],
     ["data", "backbones"],
     ["pooling"],
     ["extraction"],

@@ -1,6 +1,7 @@
 """The cache: keyed by everything that changes a bit, resumed after a kill, repaired after damage."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from test_extraction import tiny_data, tiny_net
 import probe
 from probe import extraction
 from probe.cache import Features, extract
-from probe.cache.store import CHUNK
+from probe.cache.store import CHUNK, replace_text
 from probe.data import Dataset
 from probe.settings import Extraction
 
@@ -176,6 +177,18 @@ def test_two_at_once_make_it_once(many: Dataset, monkeypatch: pytest.MonkeyPatch
         thread.join()
     assert len(walks) == 1
     assert files(found[0]) == files(found[1])
+
+
+def test_writers_of_one_text_do_not_take_each_others_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2, timeout=5)
+    monkeypatch.setattr(os, "fsync", lambda _: both.wait())  # each has written, neither has renamed
+    threads = [threading.Thread(target=replace_text, args=(tmp_path / "rows.csv", text)) for text in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    assert (tmp_path / "rows.csv").read_text() in ("one", "two")
 
 
 def test_a_disk_too_small_is_told_before_the_first_image(monkeypatch: pytest.MonkeyPatch) -> None:

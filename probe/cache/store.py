@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -177,7 +178,7 @@ class Store:
 
 def replace_text(path: Path, text: str) -> None:
     """Put a text in place of a file in one step: a reader sees the old one or the new one, never a part."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new = path.with_name(f".{path.name}.{uuid4().hex}")  # threads, and hosts on one disk, share process numbers
     with new.open("w") as file:
         file.write(text)
         file.flush()
