@@ -3,13 +3,17 @@
 import logging
 import os
 import platform
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from probe.errors import ProbeError
 
 log = logging.getLogger("probe")  # the command line shows it on stderr
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 
 
@@ -45,3 +49,17 @@ def hardware(device: str) -> dict[str, Any]:
 
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     return {"machine": platform.machine(), "cores": os.cpu_count(), "device": name, "threads": torch.get_num_threads()}
+
+
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """Results as they come; after an error, or Ctrl-C, nothing new is begun."""
+    if workers == 1 or len(items) == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        pending = [pool.submit(work, item) for item in items]
+        try:
+            for done in as_completed(pending):
+                yield done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

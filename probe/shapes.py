@@ -9,6 +9,7 @@ from numpy import ndarray
 Features2d = Float[ndarray, "n d"]
 Labels = Integer[ndarray, "n"] | Integer[ndarray, "n k"]
 Probabilities = Float[ndarray, "n k"]
+ProbabilitiesAt = Float[ndarray, "... n k"]  # at one or several strengths
 RowWeights = Float[ndarray, "b n"]
 Draws = Float[ndarray, "b"]
 Groups = Shaped[ndarray, "n"]  # names, as text

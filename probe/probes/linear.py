@@ -1,84 +1,207 @@
-"""Linear probes: standardised features, L2-regularised logistic regression, many strengths in one go."""
+"""Linear probes: standardised features, L2-regularised logistic regression, many strengths and folds in one go."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from probe.errors import ProbeError
-from probe.probes.solver import solve
-from probe.shapes import Features2d, Labels, Probabilities
+from probe.probes.designs import Design, Stack, Stream
+from probe.probes.solver import TOLERANCE, Solutions, Targets, solve
+from probe.runtime import in_threads
+from probe.shapes import Features2d, Labels, ProbabilitiesAt
+
+T = TypeVar("T")
+TOGETHER = 4_000_000  # logits held at a time, of all the designs that are solved side by side
 
 
 @dataclass(frozen=True)
 class Path:
     """Linear probes at every strength, in raw feature units: `coef` (s, k, d), `intercept` (s, k).
 
-    k is 1 for two classes (the binomial loss of one vector). `gap` (s,) estimates how far the mean
-    loss is above its optimum, `converged` (s,) whether that is within the solver's tolerance.
+    k is 1 for two classes (the binomial loss of one vector). `gap` (s,) bounds how far the mean loss is above
+    its optimum, `gradient` (s,) is the largest entry of its gradient.
     """
 
     task: str
     coef: NDArray[np.float64]
     intercept: NDArray[np.float64]
     gap: NDArray[np.float64]
-    converged: NDArray[np.bool_]
+    gradient: NDArray[np.float64]
 
-    def probabilities(self, features: Features2d, strength: int) -> Probabilities:
-        """(n, classes) from the probe at one strength; the rows of multi-label data do not sum to 1."""
-        logits = torch.from_numpy(np.asarray(features, np.float64) @ self.coef[strength].T + self.intercept[strength])
-        if self.task == "multiclass":
-            return logits.softmax(1).numpy()
-        positive = logits.sigmoid().numpy()
-        return positive if self.task == "multilabel" else np.hstack([1 - positive, positive])
+    @property
+    def converged(self) -> NDArray[np.bool_]:
+        """(s,) whether the gap is within the solver's tolerance."""
+        return self.gap <= TOLERANCE
+
+    def probabilities(self, features: Features2d, strength: int | slice = slice(None)) -> ProbabilitiesAt:
+        """(..., n, classes) from the probes at one or all strengths; rows of multi-label data do not sum to 1."""
+        with one_thread():
+            x, coef, intercept = map(torch.from_numpy, (features, self.coef[strength], self.intercept[strength]))
+            logits = x.double() @ coef.mT + intercept[..., None, :]
+            if self.task == "multiclass":
+                return logits.softmax(-1).numpy()
+            positive = logits.sigmoid()
+        return (positive if self.task == "multilabel" else torch.cat([1 - positive, positive], -1)).numpy()
 
 
-def fit_path(features: Features2d, labels: Labels, task: str, classes: int, strengths: tuple[float, ...]) -> Path:
-    """Fit `make_pipeline(StandardScaler(), LogisticRegression(C))` for every C of `strengths`.
+@dataclass(frozen=True)
+class TrainingSet:
+    """Rows to fit probes to: of `features` (n, d) and `labels` those in `rows`, all by default, `weights` (n,) each.
 
-    A class or label that these rows do not show both ways cannot be learnt: its probability is
-    then what the rows show (0 or 1). Raises ProbeError for features that are not finite and for
-    rows of a single class.
+    Labels are (n,) classes, or (n, labels) of 1, 0 and -1 for unknown: such a row does not count for that label.
+    There is one probe for each of `strengths`, scikit-learn's C.
     """
-    features = np.asarray(features, np.float64)
-    bad = ~np.isfinite(features).all(1)
-    if bad.any():
-        raise ProbeError(f"{bad.sum()} rows of features are not finite, the first of them row {bad.argmax()}")
-    center, spread = features.mean(0), features.std(0)
-    spread[spread < 10 * np.finfo(np.float64).eps * np.abs(center)] = 1  # a constant feature
-    spread[spread == 0] = 1
-    targets, learnt, constant = _targets(labels, task, classes)
-    found = solve(
-        torch.from_numpy((features - center) / spread),
-        torch.from_numpy(targets[:, learnt].astype(np.float64)),
-        torch.tensor(strengths, dtype=torch.float64),
-        multinomial=task == "multiclass",
-    )
-    shape = (len(strengths), int(learnt.sum()))
-    coef = np.zeros((len(strengths), len(learnt), features.shape[1]))
-    intercept = np.tile(constant, (len(strengths), 1))
-    coef[:, learnt] = found.weights.reshape(*shape, -1).numpy() / spread
-    intercept[:, learnt] = found.intercepts.reshape(shape).numpy() - coef[:, learnt] @ center
-    gap = found.gap.reshape(len(strengths), -1).amax(1).numpy()
-    converged = found.converged.reshape(len(strengths), -1).all(1).numpy()
-    return Path(task, coef, intercept, gap, converged)
+
+    features: Features2d
+    labels: Labels
+    strengths: Sequence[float]
+    rows: NDArray[np.integer] | None = None
+    weights: NDArray[np.floating] | None = None
+    name: str = ""  # stands before what is wrong with it
+
+    @property
+    def chosen(self) -> NDArray[np.integer]:
+        """Indices of the rows."""
+        return np.arange(len(self.labels)) if self.rows is None else np.asarray(self.rows)
 
 
-def _targets(
-    labels: Labels, task: str, classes: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
-    """Columns to be learnt, which of them can be, and the intercept that stands for the others."""
-    if task == "multilabel":
-        targets = labels == 1
-    else:
-        targets = labels[:, None] == np.arange(classes)
-        if (targets.any(0)).sum() < 2:
+def fit_path(
+    features: Features2d,
+    labels: Labels,
+    task: str,
+    classes: int,
+    strengths: Sequence[float],
+    *,
+    weights: NDArray[np.floating] | None = None,
+    device: str = "cpu",
+) -> Path:
+    """Fit `make_pipeline(StandardScaler(), LogisticRegression(C))` for every C of `strengths`; see `fit_paths`."""
+    return fit_paths([TrainingSet(features, labels, strengths, weights=weights)], task, classes, device=device)[0]
+
+
+def fit_paths(sets: Sequence[TrainingSet], task: str, classes: int, *, device: str = "cpu") -> list[Path]:
+    """Fit probes to several training sets - folds, seeds, taps - as batched problems, on a CPU one for each core.
+
+    Every set asks for as many strengths. Features are standardised over all rows of a set, whatever their
+    weights. A class or label that a set does not show both ways cannot be learnt: its probability is then what
+    the rows show (0 or 1). Raises ProbeError for features that are not finite and for rows of a single class.
+    """
+    targets = [_about(each, lambda each: _Target(each, task, classes)) for each in sets]
+
+    def fit(group: list[int]) -> list[tuple[int, Path]]:
+        with one_thread():
+            return _fit_group(sets, targets, group, task, device)
+
+    paths: dict[int, Path] = {}
+    groups = _groups(sets, targets[0].shown[..., 0].size)
+    with tqdm(total=len(sets), unit="fit", disable=None if len(sets) > 1 else True, desc="probes", leave=False) as bar:
+        for found in in_threads(fit, groups, torch.get_num_threads() if device == "cpu" else 1):
+            paths |= found
+            bar.update(len(found))
+    return [paths[i] for i in range(len(sets))]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Matrices this small are multiplied no faster by two threads, and far slower when a core is busy elsewhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _about(given: TrainingSet, make: Callable[[TrainingSet], T]) -> T:
+    """What is made of a training set; what is wrong with it is told with its name."""
+    try:
+        return make(given)
+    except ProbeError as error:
+        raise ProbeError(f"{given.name}: {error}" if given.name else str(error)) from None
+
+
+def _fit_group(
+    sets: Sequence[TrainingSet], targets: Sequence["_Target"], group: list[int], task: str, device: str
+) -> list[tuple[int, Path]]:
+    designs = [_about(sets[i], lambda each: Design(each.features, each.chosen, device)) for i in group]
+    strengths = torch.tensor([sets[i].strengths for i in group], dtype=torch.float64, device=device)
+    products = Stream(designs[0]) if designs[0].streamed else Stack(designs)
+    found = solve(products, _batch([targets[i] for i in group], task, device), strengths)
+    return [(i, _path(found, slot, designs[slot], targets[i], task)) for slot, i in enumerate(group)]
+
+
+class _Target:
+    """What a training set shows: `shown` (t, k, n), the rows' `weights` (t, 1, n), and what cannot be learnt."""
+
+    def __init__(self, given: TrainingSet, task: str, classes: int) -> None:
+        rows = given.chosen
+        labels = given.labels[rows]
+        weights = np.ones(len(rows)) if given.weights is None else np.asarray(given.weights, np.float64)[rows]
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ProbeError("the weights of rows must be finite and not negative")
+        if task == "multilabel":
+            self.shown, known = labels.T[:, None] == 1, labels.T[:, None] >= 0
+        elif task == "binary":
+            self.shown, known = labels[None, None] == 1, np.ones((1, 1, len(labels)), bool)
+        else:
+            self.shown, known = (labels == np.arange(classes)[:, None])[None], np.ones((1, 1, len(labels)), bool)
+        self.weights = weights * known
+        counts = self.weights > 0
+        self.present = (self.shown & counts).any(2)
+        absent = (~self.shown & counts).any(2)
+        self.learnt = self.present if task == "multiclass" else self.present & absent
+        if task == "multilabel":
+            self.weights = self.weights * self.learnt[..., None]
+            if not self.learnt.any():
+                raise ProbeError("no label of the training rows is both present and absent; a probe needs one that is")
+        elif self.learnt.sum() < (2 if task == "multiclass" else 1):
             raise ProbeError("the training rows hold a single class; a probe needs two")
-        if task == "binary":
-            targets = targets[:, 1:]
-    shown = targets.any(0)
-    learnt = shown if task == "multiclass" else shown & ~targets.all(0)
-    if not learnt.any():
-        raise ProbeError("no label of the training rows is both present and absent; a probe needs one that is")
-    return targets, learnt, np.where(shown, np.inf, -np.inf)
+
+    @property
+    def constant(self) -> NDArray[np.float64]:
+        """(t k,) intercept that stands for a class which cannot be learnt, 0 for the others."""
+        return np.where(self.learnt, 0, np.where(self.present, np.inf, -np.inf)).ravel()
+
+
+def _batch(targets: Sequence[_Target], task: str, device: str) -> Targets:
+    """Targets of several designs, padded to the rows of the longest."""
+    first, rows = targets[0], max(each.shown.shape[2] for each in targets)
+    shown = torch.zeros(len(targets), *first.shown.shape[:2], rows)
+    weights = torch.zeros(len(targets), first.weights.shape[0], 1, rows)
+    for i, each in enumerate(targets):
+        shown[i, ..., : each.shown.shape[2]] = torch.from_numpy(each.shown)
+        weights[i, ..., : each.shown.shape[2]] = torch.from_numpy(each.weights)
+    learnt = torch.from_numpy(np.stack([each.learnt for each in targets]))[..., None]
+    return Targets(shown.to(device), weights.to(device), learnt.to(device) if task == "multiclass" else None)
+
+
+def _groups(sets: Sequence[TrainingSet], classes: int) -> list[list[int]]:
+    """Which sets are solved side by side: of much the same size, so that little is padding, and not too many."""
+    sizes = [(min(each.features.shape[1], len(each.chosen)), len(each.chosen)) for each in sets]
+    logits = [rows * classes * len(each.strengths) for (_, rows), each in zip(sizes, sets, strict=True)]
+    groups: list[list[int]] = []
+    for i in sorted(range(len(sets)), key=lambda i: sizes[i], reverse=True):  # the longest first, for two cores
+        if groups:
+            first = groups[-1][0]
+            alike = all(a >= 0.9 * b for a, b in zip(sizes[i], sizes[first], strict=True))
+            if alike and sum(logits[j] for j in groups[-1]) + logits[i] <= TOGETHER:
+                groups[-1].append(i)
+                continue
+        groups.append([i])
+    return groups
+
+
+def _path(found: Solutions, slot: int, design: Design, target: _Target, task: str) -> Path:
+    """Fold what was found for one design back to raw units."""
+    weights = found.weights[slot].flatten(1, 2)
+    coef, shift = design.raw(weights[..., : design.rank])
+    learnt = target.learnt.ravel()
+    intercept = weights[..., -1].cpu().numpy() + shift
+    gap, gradient = (x[slot].amax(1).cpu().numpy() for x in (found.gap, found.gradient))
+    return Path(task, coef * learnt[:, None], np.where(learnt, intercept, target.constant), gap, gradient)

@@ -1,195 +1,220 @@
-"""L2-regularised logistic regression at many strengths at once, to scikit-learn's objective.
+"""L2-regularised logistic regression to scikit-learn's objective: all strengths x labels x designs as one problem.
 
-For each strength C: minimise  C sum_i loss(y_i, x_i W + b) + |W|^2 / 2,  with the multinomial loss
-over k classes or the binomial loss of one vector; b is not penalised.
+For each strength C: minimise  C sum_i s_i loss(y_i, x_i W + b) + |W|^2 / 2,  with the multinomial loss
+over k classes or the binomial loss of one vector; b is not penalised, s_i are the weights of the rows.
 
-In the eigenbasis of the centred features the problem is the same, for the penalty is a sphere, and
-if every row had the mean curvature c = mean p (1 - p) the Hessian would be diagonal: c e_j + 1/C.
-That diagonal preconditions a batched L-BFGS in which every problem is one slice of a tensor.
-Logits are linear in the weights, so a search along a direction needs no further product.
+If every row had the mean curvature c = mean p (1 - p), the Hessian of the mean loss would be diagonal in
+the eigenbasis of the features: c e_j + 1 / (C sum s). That diagonal preconditions a batched L-BFGS in which
+every problem is one slice of a tensor. Logits are linear in the weights, so a search along a direction
+needs no further product.
+
+Products are made in float32, which costs a third of float64: their error is relative to the residuals,
+and those are taken from float64 logits, so it shrinks with them.
 
 Boehning 1992 (Ann. Inst. Statist. Math. 44) for the fixed bound 1/2 in place of c, which takes about
 six times the iterations; Nocedal and Wright 2006, algorithm 7.4.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-MEMORY = 5  # pairs of steps and gradient changes kept
-TOLERANCE = 1e-9  # gap to the optimum, in mean loss, at which a problem counts as solved
+from probe.probes.designs import Products
+
+MEMORY = 2  # pairs of steps and gradient changes kept; more of them save few iterations and cost more each
+TOLERANCE = 1e-8  # gap to the optimum, in mean loss, at which a problem counts as solved
 LIMIT = 5000  # iterations
-SEARCH = 1  # Newton steps along a direction, from the length 1 that L-BFGS proposes
+EVERY = 4  # iterations between looks at the gap
+AFRESH = 200  # iterations after which the logits, kept up by steps, are taken from the weights again
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is to be learnt from f designs: t problems each, of k classes, over n rows.
+
+    `shown` (f, t, k, n) zeros and ones; `weights` (f, t, 1, n) of the rows, a row that weighs nothing is not
+    there; `classes` (f, 1, k, 1) which classes a design shows (multinomial: the others get no probability).
+    """
+
+    shown: Tensor
+    weights: Tensor
+    classes: Tensor | None
+
+    @property
+    def multinomial(self) -> bool:
+        """Whether the k classes exclude each other; else k is 1 and the loss binomial."""
+        return self.classes is not None
 
 
 @dataclass(frozen=True)
 class Solutions:
-    """Weights (p, k, d) and intercepts (p, k) of p problems, and how well each was solved.
+    """Per design, strength and problem: weights (f, s, t, k, r + 1), the last the intercept.
 
-    `gap` (p,) estimates how far the objective is above its optimum: half the Newton decrement,
-    which unlike the gradient means the same at every strength.
+    `gap` (f, s, t) bounds how far the mean objective is above its optimum: |gradient|^2 over twice the
+    curvature of the penalty, which the objective is nowhere flatter than. `gradient` (f, s, t) is the largest
+    entry of the gradient of the mean objective.
     """
 
     weights: Tensor
-    intercepts: Tensor
     gap: Tensor
+    gradient: Tensor
     iterations: int
 
-    @property
-    def converged(self) -> Tensor:
-        """Which problems reached the tolerance."""
-        return self.gap <= TOLERANCE
 
-
-class Basis:
-    """Features (n, d) in the eigenbasis of their covariance: (n, r) columns, orthogonal, and the way back.
-
-    The smaller of the two Gram matrices is decomposed; directions without variance are dropped.
-    """
-
-    def __init__(self, features: Tensor) -> None:
-        wide = features.shape[1] > features.shape[0]
-        values, vectors = torch.linalg.eigh(features @ features.T if wide else features.T @ features)
-        keep = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
-        self.spread, kept = values[keep], vectors[:, keep]
-        self.back = features.T @ (kept / self.spread.sqrt()) if wide else kept
-        self.columns = kept * self.spread.sqrt() if wide else features @ kept
-
-
-def solve(features: Tensor, targets: Tensor, strengths: Tensor, multinomial: bool) -> Solutions:
-    """Solve one problem per strength and label.
-
-    `features` (n, d), float64, centred; `targets` (n, k) zeros and ones: the k columns are the
-    classes of one multinomial problem, or k separate binomial problems. Problems come strength by
-    strength, and for the binomial label by label within a strength.
-    """
-    with _one_thread():
-        basis = Basis(features)
-        weights, gap, iterations = _minimise(_Problem(basis, targets, strengths, multinomial))
-    return Solutions(weights[..., :-1] @ basis.back.T, weights[..., -1], gap, iterations)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Matrices this small are multiplied no faster by two threads, and far slower when a core is busy elsewhere."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def solve(products: Products, targets: Targets, strengths: Tensor) -> Solutions:
+    """Solve one problem per design, strength (f, s) and column of `targets`."""
+    search = _Search(_Problem(products, targets, strengths))
+    iteration = 0
+    while search.note(last=iteration >= LIMIT):
+        for _ in range(EVERY):
+            search.advance()
+        iteration += EVERY
+        if iteration % AFRESH == 0:
+            search.afresh()
+    shape = (strengths.shape[1], targets.shown.shape[1])
+    weights, gap, gradient = (x.unflatten(1, shape) for x in (search.weights, search.gap, search.gradient))
+    return Solutions(weights, gap, gradient, iteration)
 
 
 class _Problem:
-    """The objective in the eigenbasis: logits, losses and gradients of all problems, (p, k, r + 1) weights."""
+    """The objective of q = s t problems on each design: (f, q, k, .) tensors."""
 
-    def __init__(self, basis: Basis, targets: Tensor, strengths: Tensor, multinomial: bool) -> None:
-        rows = len(targets)
-        self.multinomial = multinomial
-        self.columns = torch.cat([basis.columns, torch.ones(rows, 1).to(basis.columns)], dim=1)
-        if multinomial:
-            self.targets = targets.T.expand(len(strengths), -1, -1)
-            self.ridge = 1 / strengths
-        else:
-            self.targets = targets.T.repeat(len(strengths), 1)[:, None]
-            self.ridge = (1 / strengths).repeat_interleave(targets.shape[1])
-        penalised = torch.ones(self.columns.shape[1]).to(basis.columns)
+    def __init__(self, products: Products, targets: Targets, strengths: Tensor) -> None:
+        self.products, self.spread = products, products.spread[:, None, None]
+        self.multinomial = targets.multinomial
+        total = targets.weights.sum(3, keepdim=True).clamp_min(TINY)
+        repeats = (1, strengths.shape[1], 1, 1)
+        self.shown = targets.shown.repeat(repeats).float()
+        self.hidden = 1 - self.shown
+        self.rows = (targets.weights / total).repeat(repeats).float()
+        self.absent = None if targets.classes is None else torch.where(targets.classes, 0.0, -torch.inf)
+        ridge = (1 / (strengths[:, :, None].to(total) * total[:, None, :, 0, 0])).flatten(1, 2)
+        penalised = torch.ones(self.spread.shape[-1]).to(self.spread)
         penalised[-1] = 0
-        self.penalty = self.ridge[:, None, None] * penalised / rows
-        spread = torch.cat([basis.spread, basis.spread.new_tensor([rows])]) / rows
-        self.spread = spread
+        self.ridge = ridge.clamp_max(1e30).float()[..., None, None]  # of a problem without rows
+        self.penalty = self.ridge * penalised
 
-    def logits(self, weights: Tensor) -> Tensor:
-        """(p, k, n) from weights (p, k, r + 1)."""
-        flat = weights.flatten(0, 1) @ self.columns.T
-        return flat.reshape(*weights.shape[:2], -1)
+    def keep(self, going: Tensor) -> None:
+        """Go on with some of the q problems."""
+        self.shown, self.hidden, self.rows, self.ridge, self.penalty = (
+            x[:, going] for x in (self.shown, self.hidden, self.rows, self.ridge, self.penalty)
+        )
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return logits.softmax(1) if self.multinomial else logits.sigmoid()
+        if not self.multinomial:
+            return logits.sigmoid()
+        return (logits if self.absent is None else logits + self.absent.to(logits)).softmax(2)
 
-    def slopes(self, weights: Tensor, logits: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of the mean loss plus penalty, and the diagonal that its Hessian would have if every row
-        had the mean curvature; (p, k, r + 1) both.
+    def slopes(self, weights: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the mean objective, and the diagonal that its Hessian would have if every row had the mean
+        curvature; (f, q, k, r + 1) both.
         """
         p = self.probabilities(logits)
-        residual = p - self.targets[chosen]
-        flat = residual.flatten(0, 1) @ self.columns
-        penalty = self.penalty[chosen]
-        gradient = flat.reshape(*residual.shape[:2], -1) / logits.shape[2] + penalty * weights
-        return gradient, (p * (1 - p)).mean(2, keepdim=True) * self.spread + penalty
+        gradient = self.products.pulled(self.residual(logits, p) * self.rows).addcmul_(self.penalty, weights.float())
+        curvature = ((p - p * p) * self.rows).sum(3, keepdim=True)
+        return gradient, (curvature * self.spread + self.penalty).clamp_min(TINY)
 
-    def step(self, weights: Tensor, direction: Tensor, logits: Tensor, along: Tensor, chosen: Tensor) -> Tensor:
-        """Length (p,) of the step that minimises the objective along a direction, by safeguarded Newton."""
-        rows, penalty = logits.shape[2], self.penalty[chosen]
-        curve = (penalty * direction * direction).sum((1, 2))
-        slope = (penalty * weights * direction).sum((1, 2)) - (self.targets[chosen] * along).sum((1, 2)) / rows
-        low, high = torch.zeros_like(curve), torch.full_like(curve, float("inf"))
-        length = torch.ones_like(curve)
-        for _ in range(SEARCH):
-            p = self.probabilities(logits + length[:, None, None] * along)
-            weighted = p * along
-            first = slope + length * curve + weighted.sum((1, 2)) / rows
-            second = curve + self._variance(p, weighted, along) / rows
-            low, high = torch.where(first < 0, length, low), torch.where(first < 0, high, length)
-            newton = length - first / second
-            middle = torch.where(high.isinf(), 2 * length, (low + high) / 2)
-            length = torch.where((newton > low) & (newton < high), newton, middle)
-        return length
+    def residual(self, logits: Tensor, p: Tensor) -> Tensor:
+        """p - shown, of what is shown as minus the probability of all else: p near 1 has lost its digits."""
+        if not self.multinomial:
+            sign = self.hidden - self.shown
+            return sign * (sign * logits).sigmoid()
+        others = p * self.hidden
+        return torch.addcmul(others, self.shown, others.sum(2, keepdim=True), value=-1)
 
-    def _variance(self, p: Tensor, weighted: Tensor, along: Tensor) -> Tensor:
-        """Second derivative of the summed loss along a direction, (p,)."""
+    def length(self, weights: Tensor, direction: Tensor, logits: Tensor, along: Tensor) -> Tensor:
+        """Step (f, q, 1, 1) along a direction: one Newton step from the length 1 that L-BFGS proposes."""
+        p = self.probabilities(logits.float() + along)
+        pulled = self.penalty * direction
+        bent = p * along
+        slope = _sum(pulled * (weights.float() + direction)) + _sum((p - self.shown) * self.rows * along)
+        curve = _sum(pulled * direction)
         if self.multinomial:
-            return (weighted * along).sum((1, 2)) - weighted.sum(1).square().sum(1)
-        return (weighted * (1 - p) * along).sum((1, 2))
+            curve += _sum(bent * self.rows * along) - _sum(bent.sum(2, keepdim=True).square() * self.rows)
+        else:
+            curve += _sum(bent * (1 - p) * self.rows * along)
+        newton = 1 - slope / curve
+        return torch.where(newton > 0, newton, torch.where(slope < 0, 2.0, 0.5))
 
 
-def _minimise(problem: _Problem) -> tuple[Tensor, Tensor, int]:
-    """Batched L-BFGS; a problem that is solved leaves the batch."""
-    count, classes = problem.targets.shape[:2]
-    final = problem.columns.new_zeros(count, classes, problem.columns.shape[1])
-    left = final.new_zeros(count)
-    active = torch.arange(count, device=final.device)
-    weights, logits = final.clone(), problem.logits(final)
-    gradient, scale = problem.slopes(weights, logits, active)
-    memory: list[tuple[Tensor, Tensor]] = []
-    for iteration in range(LIMIT + 1):
-        direction = -_inverse_hessian(gradient, memory, scale)
-        decrement = -(direction * gradient).sum((1, 2)) / 2
-        final[active], left[active] = weights, decrement
-        going = decrement > TOLERANCE
-        if not going.any() or iteration == LIMIT:
-            break
-        if not going.all():
-            active, weights, logits, gradient, direction = (
-                x[going] for x in (active, weights, logits, gradient, direction)
-            )
-            memory = [(s[going], y[going]) for s, y in memory]
-        along = problem.logits(direction)
-        length = problem.step(weights, direction, logits, along, active)[:, None, None]
-        moved, logits = length * direction, logits + length * along
-        weights = weights + moved
-        before = gradient
-        gradient, scale = problem.slopes(weights, logits, active)
-        memory = [*memory[1 - MEMORY :], (moved, gradient - before)]
-    return final, left, iteration
+class _Search:
+    """L-BFGS over all problems at once; a problem leaves when it is solved on every design."""
+
+    def __init__(self, problem: _Problem) -> None:
+        self.problem = problem
+        designs, count, classes, rows = problem.shown.shape
+        at = problem.spread.device
+        self.weights = torch.zeros(designs, count, classes, problem.spread.shape[-1], dtype=torch.float64, device=at)
+        self.gap = torch.full((designs, count), torch.inf, dtype=torch.float64, device=at)
+        self.gradient = self.gap.clone()
+        self._active = torch.arange(count, device=at)
+        self._now, self._logits = self.weights.clone(), self.problem.shown.new_zeros(designs, count, classes, rows)
+        self._slope, self._diagonal = problem.slopes(self._now, self._logits)
+        self._memory: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def note(self, last: bool) -> bool:
+        """Enter what has just been solved, or on the last call what is left; tell whether to go on."""
+        gap = self._gap()
+        unsolved = self.gap[:, self._active] > TOLERANCE
+        done = unsolved & ((gap <= TOLERANCE) | last)
+        if done.any():
+            new = (self._now, gap, self._slope.abs().amax((2, 3)).double())
+            for kept, found in zip((self.weights, self.gap, self.gradient), new, strict=True):
+                mask = done.view(*done.shape, *[1] * (found.ndim - 2))
+                kept[:, self._active] = torch.where(mask, found, kept[:, self._active])
+            self._keep((self.gap[:, self._active] > TOLERANCE).any(0))
+        return not last and len(self._active) > 0
+
+    def advance(self) -> None:
+        """One step of every problem that is left."""
+        direction = -self._inverse_hessian()
+        along = self.problem.products.logits(direction)
+        length = self.problem.length(self._now, direction, self._logits, along)
+        step, before = length * direction, self._slope
+        self._now = self._now + step
+        self._logits = self._logits + length * along
+        self._slope, self._diagonal = self.problem.slopes(self._now, self._logits)
+        change = self._slope - before
+        curvature = _sum(step * change).clamp_min(TINY)
+        self._memory = [*self._memory[1 - MEMORY :], (step, change, curvature)]
+
+    def afresh(self) -> None:
+        """Take the logits from the weights, for the rounding of the steps adds up."""
+        self._logits = self.problem.products.logits(self._now.float())
+        self._slope, self._diagonal = self.problem.slopes(self._now, self._logits)
+
+    def _gap(self) -> Tensor:
+        squares, ridge = self._slope.square(), self.problem.ridge
+        gap = _sum(squares[..., :-1]) / ridge + _sum(squares[..., -1:] / self._diagonal[..., -1:])
+        return gap[..., 0, 0].double() / 2
+
+    def _inverse_hessian(self) -> Tensor:
+        """The two-loop recursion, its start the inverse diagonal scaled to the latest step."""
+        q, used = self._slope, []
+        for step, change, curvature in reversed(self._memory):
+            alpha = _sum(step * q) / curvature
+            q = q - alpha * change
+            used.append(alpha)
+        r = q / self._diagonal
+        if self._memory:
+            _, change, curvature = self._memory[-1]
+            r = r * (curvature / _sum(change * change / self._diagonal))
+        for (step, change, curvature), alpha in zip(self._memory, reversed(used), strict=True):
+            r = r + step * (alpha - _sum(change * r) / curvature)
+        return r
+
+    def _keep(self, going: Tensor) -> None:
+        """Go on with some of the problems."""
+        if going.all():
+            return
+        self._active, self._now, self._logits = self._active[going], self._now[:, going], self._logits[:, going]
+        self._slope, self._diagonal = self._slope[:, going], self._diagonal[:, going]
+        self._memory = [(s[:, going], y[:, going], c[:, going]) for s, y, c in self._memory]
+        self.problem.keep(going)
 
 
-def _inverse_hessian(gradient: Tensor, memory: list[tuple[Tensor, Tensor]], scale: Tensor) -> Tensor:
-    """The two-loop recursion, its start the diagonal `scale` scaled to the latest step."""
-    q, used = gradient, []
-    for s, y in reversed(memory):
-        curvature = (s * y).sum((1, 2), keepdim=True).clamp_min(torch.finfo(s.dtype).tiny)
-        alpha = (s * q).sum((1, 2), keepdim=True) / curvature
-        q = q - alpha * y
-        used.append((s, y, curvature, alpha))
-    r = q / scale
-    if memory:
-        s, y, curvature, _ = used[0]
-        r = r * (curvature / (y * y / scale).sum((1, 2), keepdim=True))
-    for s, y, curvature, alpha in reversed(used):
-        beta = (y * r).sum((1, 2), keepdim=True) / curvature
-        r = r + s * (alpha - beta)
-    return r
+def _sum(values: Tensor) -> Tensor:
+    """Over classes and what follows them; (f, q, 1, 1)."""
+    return values.sum((2, 3), keepdim=True)

@@ -59,10 +59,7 @@ def choose(
     strengths = tuple(sorted(grid.c_grid))
     path = fit_path(*train, task, len(classes), strengths)
     plain = ones(len(val[1]))
-    scores = [
-        score(task, val[1], path.probabilities(val[0], s), plain, classes)[SELECTS, MACRO][0]
-        for s in range(len(strengths))
-    ]
+    scores = [score(task, val[1], p, plain, classes)[SELECTS, MACRO][0] for p in path.probabilities(val[0])]
     if np.isnan(scores).any():
         raise ProbeError(
             "no class of the validation split has both positive and negative images; nothing can be chosen"

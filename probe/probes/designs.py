@@ -1,0 +1,160 @@
+"""Features made ready for the solver: standardised, and turned to the eigenbasis of their covariance.
+
+The turn changes no answer, for the penalty is a sphere; it makes a diagonal of what would be the Hessian
+if every row had the same curvature, and it leaves no more columns than there are rows: for d > n the
+solution lies in the row space.
+
+Columns are float32, means, spreads and the eigenbasis float64. Padding to a common size fills a batch:
+padded rows are zero and weigh nothing, padded columns are zero.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probe.errors import ProbeError
+from probe.shapes import Features2d
+
+CHUNK = 8192  # rows read at a time
+IN_MEMORY = 2 << 30  # bytes of columns; larger designs are read from the features again for every product
+
+Raw = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+class Design:
+    """Some rows (n, d) of features, read chunk by chunk: their means, spreads and eigenbasis.
+
+    Raises ProbeError for rows that are not finite.
+    """
+
+    def __init__(self, features: Features2d, rows: NDArray[np.integer] | None = None, device: str = "cpu") -> None:
+        self.features, self.device = features, device
+        self.rows = np.arange(len(features)) if rows is None else np.asarray(rows)
+        self.center, self.scale = self._moments()
+        self.wide = features.shape[1] > len(self.rows)
+        self.streamed = len(self.rows) * min(len(self.rows), features.shape[1]) * 4 > IN_MEMORY and not self.wide
+        values, vectors = torch.linalg.eigh(self._gram())
+        keep = values > values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
+        self.values, self.vectors = values[keep], vectors[:, keep]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def rank(self) -> int:
+        """Directions in which the features vary."""
+        return len(self.values)
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Standardised rows, float64."""
+        for block in self._read():
+            yield ((torch.from_numpy(block) - self.center) / self.scale).to(self.device)
+
+    def columns(self) -> Tensor:
+        """(n, rank) coordinates in the eigenbasis, float32."""
+        if self.wide:
+            coordinates: Tensor = self.vectors * self.values.sqrt()
+            return coordinates.float()
+        return torch.cat([(block @ self.vectors).float() for block in self.chunks()])
+
+    def turned_back(self, weights: Tensor) -> Tensor:
+        """(..., rank) weights in the eigenbasis as (..., d) weights of the standardised features."""
+        weights = weights.to(self.vectors)
+        turned: Tensor = weights @ (self.vectors / self.values.sqrt() if self.wide else self.vectors).T
+        return turned @ torch.cat(list(self.chunks())) if self.wide else turned
+
+    def raw(self, weights: Tensor) -> Raw:
+        """Coefficients (..., d) and what they add to the intercept (...), in raw feature units, float64."""
+        coef = (self.turned_back(weights).cpu() / self.scale).numpy()
+        return coef, -coef @ self.center.numpy()
+
+    def _read(self) -> Iterator[NDArray[np.float64]]:
+        for start in range(0, len(self), CHUNK):
+            yield np.array(self.features[self.rows[start : start + CHUNK]], np.float64)
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        total, bad = np.zeros(self.features.shape[1]), []
+        for block in self._read():
+            total += block.sum(0)
+            bad.append(~np.isfinite(block).all(1))
+        broken = self.rows[np.concatenate(bad)]
+        if len(broken):
+            raise ProbeError(f"{len(broken)} rows of features are not finite, the first of them row {broken[0]}")
+        center = total / len(self)
+        spread = np.sqrt(sum(((block - center) ** 2).sum(0) for block in self._read()) / len(self))
+        spread[spread <= 10 * np.finfo(np.float64).eps * np.abs(center)] = 1  # a constant feature
+        return torch.from_numpy(center), torch.from_numpy(spread)
+
+    def _gram(self) -> Tensor:
+        """The smaller of the two Gram matrices; of a streamed design in float32 within a chunk, for it only turns."""
+        if self.wide:
+            every = torch.cat(list(self.chunks()))
+            gram: Tensor = every @ every.T
+            return gram
+        size = self.features.shape[1]
+        gram = torch.zeros(size, size, dtype=torch.float64, device=self.device)
+        for block in self.chunks():
+            part = block.float() if self.streamed else block
+            gram += part.T @ part
+        return gram
+
+
+class Products(ABC):
+    """What the solver needs of f designs: n rows (padded), r columns and one of ones for the intercept."""
+
+    spread: Tensor  # (f, r + 1) mean square of each column
+
+    @abstractmethod
+    def logits(self, weights: Tensor) -> Tensor:
+        """(f, q, k, n) from weights (f, q, k, r + 1)."""
+
+    @abstractmethod
+    def pulled(self, residual: Tensor) -> Tensor:
+        """(f, q, k, r + 1) from residuals (f, q, k, n): the columns' sums weighted by them."""
+
+
+class Stack(Products):
+    """Designs side by side in one tensor; a product with all of them is one batched matrix product."""
+
+    def __init__(self, designs: Sequence[Design]) -> None:
+        rows, rank = max(map(len, designs)), max(design.rank for design in designs)
+        self.columns = torch.zeros(len(designs), rows, rank + 1, device=designs[0].device)
+        for slot, design in zip(self.columns, designs, strict=True):
+            slot[: len(design), : design.rank] = design.columns()
+            slot[: len(design), -1] = 1
+        lengths = torch.tensor([len(design) for design in designs], device=self.columns.device)
+        self.spread = self.columns.square().sum(1) / lengths[:, None]
+
+    def logits(self, weights: Tensor) -> Tensor:
+        flat = torch.bmm(weights.flatten(1, 2), self.columns.mT)
+        return flat.view(*weights.shape[:3], -1)
+
+    def pulled(self, residual: Tensor) -> Tensor:
+        return torch.bmm(residual.flatten(1, 2), self.columns).view(*residual.shape[:3], -1)
+
+
+class Stream(Products):
+    """One design that does not fit into memory: every product reads the features again, and turns the weights."""
+
+    def __init__(self, design: Design) -> None:
+        self.design = design
+        self.turn = design.vectors.float()
+        ones = design.values.new_tensor([len(design)])
+        self.spread = (torch.cat([design.values, ones]) / len(design))[None].float()
+
+    def logits(self, weights: Tensor) -> Tensor:
+        turned = weights[0, ..., :-1] @ self.turn.T
+        flat = torch.cat([turned.flatten(0, 1) @ block.float().T for block in self.design.chunks()], dim=1)
+        return flat.view(*weights.shape[:3], -1) + weights[..., -1:]
+
+    def pulled(self, residual: Tensor) -> Tensor:
+        flat = residual[0].flatten(0, 1)
+        total, start = flat.new_zeros(len(flat), len(self.turn)), 0
+        for block in self.design.chunks():
+            total += flat[:, start : start + len(block)] @ block.float()
+            start += len(block)
+        return torch.cat([total @ self.turn, flat.sum(1, keepdim=True)], 1).view(*residual.shape[:3], -1)
