@@ -98,7 +98,7 @@ def test_rows_follow_the_schema_and_say_what_they_are_of() -> None:
     rows = layerwise(features, grid=GRID)
     assert tuple(rows.columns) == COLUMNS
     scores = rows[rows.metric == "auroc"]
-    assert set(scores["class"]) == {"macro", "dark", "left", "bright"}
+    assert set(scores["class"]) == {"macro", "micro", "dark", "left", "bright"}
     assert set(scores.split) == {"train", "val", "test"}
     test = scores[(scores.split == "test") & (scores["class"] == "macro")]
     assert list(test.tap) == list(features)

@@ -17,7 +17,7 @@ from probe.probes.linear import Path, fit_path
 from probe.results import frame, make_row
 from probe.runtime import log
 from probe.settings import ProbeGrid
-from probe.shapes import Features2d, Probabilities
+from probe.shapes import Features2d, Probabilities, RowWeights
 from probe.statistics import bootstrap_weights, gap_bounds, percentile_interval
 
 SELECTS = "auroc"  # the metric on which a strength and a tap are chosen
@@ -117,7 +117,7 @@ def _one_seed(
     return rows, np.array(draws)
 
 
-def _weights(features: Features, split: str, grid: ProbeGrid) -> NDArray[np.float64]:
+def _weights(features: Features, split: str, grid: ProbeGrid) -> RowWeights:
     """The plain weighting and, but for train, the bootstrap draws.
 
     They are the same for every tap, arm and seed: a mean over seeds must not average away the luck of
@@ -136,7 +136,7 @@ def _weights(features: Features, split: str, grid: ProbeGrid) -> NDArray[np.floa
 
 
 def _scores(
-    features: Features, tap: str, grid: ProbeGrid, weights: Mapping[str, NDArray[np.float64]]
+    features: Features, tap: str, grid: ProbeGrid, weights: Mapping[str, RowWeights]
 ) -> tuple[dict[str, Scores], Chosen, bool]:
     """Scores by split, what was chosen, and whether the probe that is scored on test converged."""
     data, array = features.data, features[tap]
