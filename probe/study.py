@@ -87,7 +87,8 @@ def run_layerwise(
                 arms.append(Arm(arch, source, features))
     if not arms:
         raise ProbeError(f"no network is left to probe: {skipped[0]['reason']}")
-    rows = pd.concat([layerwise(arm.features, grid=grid) for arm in arms], ignore_index=True)
+    solver = "cuda" if pick_device(extraction.device).startswith("cuda") else "cpu"  # others lack float64
+    rows = pd.concat([layerwise(arm.features, grid=grid, device=solver) for arm in arms], ignore_index=True)
     return Study(table, arms, skipped, rows, grid.delta)
 
 

@@ -1,8 +1,9 @@
 """The main job: what is chosen where, what is skipped, what is written, what a second run reads."""
 
-import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,11 @@ import cli
 import probe
 from probe import backbones
 from probe.backbones import cuts
+from probe.cache import Features
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
-from probe.probes import choose, layerwise
+from probe.probes import TrainingSet, fit_taps, fitting, layerwise
+from probe.probes.fitting import first_of_equal
 from probe.results import COLUMNS, append_rows, frame, make_row, read_rows
 from probe.settings import Extraction, Network, ProbeGrid
 from probe.study import run_layerwise
@@ -78,12 +81,11 @@ def test_scores_equal_a_direct_scikit_learn_computation(task: str) -> None:
         assert mine["test"] == pytest.approx(auroc(best, train | val, test), abs=1e-3)
 
 
-def test_selection_cannot_see_the_test_split() -> None:
-    """The function that chooses has no argument for it, and test labels change nothing that was chosen."""
-    assert list(inspect.signature(choose).parameters) == ["train", "val", "task", "classes", "grid"]
+def test_selection_cannot_see_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither test labels nor test features change anything that was chosen or fitted."""
     data = shapes_data()
     features = probe.extract(tiny_net(), data)
-    before = layerwise(features, grid=GRID)
+    before, fitted = layerwise(features, grid=GRID), fit_taps(features, GRID)
     labels = data.labels.copy()
     labels[data.splits == "test"] = labels[data.splits == "test"][::-1]
     object.__setattr__(data, "labels", labels)
@@ -91,6 +93,46 @@ def test_selection_cannot_see_the_test_split() -> None:
     on_test = before.split == "test"
     pd.testing.assert_frame_equal(before[~on_test], after[~on_test])
     assert not before[on_test]["value"].equals(after[on_test]["value"])
+    real = Features.__getitem__
+    broken = np.where(data.splits == "test", np.nan, 0).astype(np.float32)[:, None]
+    monkeypatch.setattr(Features, "__getitem__", lambda self, tap: real(self, tap) + broken)
+    for tap, again in fit_taps(features, GRID).items():
+        assert again.strength == fitted[tap].strength
+        np.testing.assert_array_equal(again.both.coef, fitted[tap].both.coef)
+
+
+def test_taps_of_equal_features_share_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = probe.backbone("resnet26", "scratch", image_size=32)  # its residual branches start at zero
+    features = probe.extract(net, shapes_data())
+    assert first_of_equal(features)["layer1.1"] == "layer1.0"
+    assert first_of_equal(features)["layer2.0"] == "layer2.0"
+    sets: list[int] = []
+    real = fitting.fit_paths
+
+    def counted(given: list[TrainingSet], *rest: Any, **more: Any) -> Any:
+        sets.append(len(given))
+        return real(given, *rest, **more)
+
+    monkeypatch.setattr(fitting, "fit_paths", counted)
+    rows = layerwise(features, grid=GRID)
+    assert sets == [5, 5]
+    scores = rows[(rows.metric == "auroc") & (rows.split == "test") & (rows["class"] == "macro")].set_index("tap").value
+    assert list(scores.index) == list(features)
+    assert scores["layer1.0"] == scores["layer1.1"]
+
+
+def test_a_class_missing_from_a_split_is_left_out_said_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    data = shapes_data()
+    splits = np.where((data.splits == "test") & (data.labels == 2), "train", data.splits)
+    rows = layerwise(probe.extract(tiny_net(), replace(data, splits=splits, drawn=())), grid=GRID)
+    assert (
+        caplog.text.count("test of shapes: averages are over 2 of 3 classes, without bright (no positive image)") == 1
+    )
+    counted = rows[rows.metric == "classes_scored"].groupby("split")["value"].unique()
+    assert {split: values.tolist() for split, values in counted.items()} == {"train": [3], "val": [3], "test": [2]}
+    test = rows[(rows.split == "test") & rows["class"].isin(["macro", "micro"])]
+    assert test["value"].notna().all()
+    assert rows[(rows.split == "test") & (rows["class"] == "bright")]["value"].isna().all()
 
 
 def test_rows_follow_the_schema_and_say_what_they_are_of() -> None:

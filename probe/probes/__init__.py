@@ -1,6 +1,7 @@
 """Probes: how well labels can be read off features, at every tap."""
 
-from probe.probes.linear import fit_path
-from probe.probes.sweep import GAP, PROBES, SELECTS, choose, layerwise
+from probe.probes.fitting import SELECTS, fit_taps
+from probe.probes.linear import TrainingSet, fit_path, fit_paths
+from probe.probes.sweep import GAP, PROBES, layerwise
 
-__all__ = ["GAP", "PROBES", "SELECTS", "choose", "fit_path", "layerwise"]
+__all__ = ["GAP", "PROBES", "SELECTS", "TrainingSet", "fit_path", "fit_paths", "fit_taps", "layerwise"]

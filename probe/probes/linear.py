@@ -39,6 +39,11 @@ class Path:
         """(s,) whether the gap is within the solver's tolerance."""
         return self.gap <= TOLERANCE
 
+    def only(self, strength: int) -> "Path":
+        """The probe at one of the strengths, so that the others need not be kept."""
+        at = slice(strength, strength + 1)
+        return Path(self.task, self.coef[at], self.intercept[at], self.gap[at], self.gradient[at])
+
     def probabilities(self, features: Features2d, strength: int | slice = slice(None)) -> ProbabilitiesAt:
         """(..., n, classes) from the probes at one or all strengths; rows of multi-label data do not sum to 1."""
         with one_thread():

@@ -1,7 +1,6 @@
 """Probes over depth: at every tap the strength is chosen on validation, refitted, and scored once on test."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,62 +9,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from probe.cache import Features
-from probe.errors import ProbeError
-from probe.metrics import MACRO, Scores, ones, score
+from probe.metrics import MACRO, Scores, ones, score, unscored
 from probe.names import unknown
-from probe.probes.linear import Path, fit_path
+from probe.probes.fitting import SELECTS, Fitted, first_of_equal, fit_taps
 from probe.results import frame, make_row
 from probe.runtime import log
 from probe.settings import ProbeGrid
-from probe.shapes import Features2d, Probabilities, RowWeights
+from probe.shapes import RowWeights
 from probe.statistics import bootstrap_weights, gap_bounds, percentile_interval
 
-SELECTS = "auroc"  # the metric on which a strength and a tap are chosen
 GAP = "auroc_gap"  # best tap minus this one on validation; its upper bound decides what is sufficient
+COUNTED = "classes_scored"  # how many classes the averages of a split are over
 PROBES = ("linear",)
-
-Rows = tuple[NDArray[np.floating], NDArray[np.int64]]  # features (n, d) and labels of a split
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The strength chosen on validation, and the probe that was fitted to the training rows with it."""
-
-    strength: float
-    path: Path
-    index: int
-
-    @property
-    def converged(self) -> bool:
-        """Whether the solver reached its tolerance at this strength."""
-        return bool(self.path.converged[self.index])
-
-    def probabilities(self, features: Features2d) -> Probabilities:
-        """Of the probe fitted to the training rows alone."""
-        return self.path.probabilities(features, self.index)
-
-
-def choose(
-    train: Rows,
-    val: Rows,
-    task: str,
-    classes: tuple[str, ...],
-    grid: ProbeGrid,
-) -> Chosen:
-    """Fit every strength to `train` and take the best on `val`; of equals the strongest penalty.
-
-    Raises ProbeError when no class of `val` has both positive and negative rows.
-    """
-    strengths = tuple(sorted(grid.c_grid))
-    path = fit_path(*train, task, len(classes), strengths)
-    plain = ones(len(val[1]))
-    scores = [score(task, val[1], p, plain, classes)[SELECTS, MACRO][0] for p in path.probabilities(val[0])]
-    if np.isnan(scores).any():
-        raise ProbeError(
-            "no class of the validation split has both positive and negative images; nothing can be chosen"
-        )
-    best = int(np.argmax(scores))
-    return Chosen(strengths[best], path, best)
 
 
 def layerwise(
@@ -74,13 +29,14 @@ def layerwise(
     grid: ProbeGrid | None = None,
     *,
     study: str = "layerwise",
+    device: str = "cpu",
 ) -> pd.DataFrame:
     """Probe every tap; a table of rows, one number each.
 
     `features` of one network, or of several seeds of it by seed. At each tap the strength is
     chosen on val, the probe refitted to train and val together, and scored once on test;
     intervals are 95 % percentile bootstrap, by group when the data name one. The val scores are
-    those of the probe fitted to train alone.
+    those of the probe fitted to train alone. `device` is where the probes are solved: cpu or cuda.
     """
     for name in probes:
         if name not in PROBES:
@@ -90,7 +46,7 @@ def layerwise(
     rows: list[dict[str, Any]] = []
     draws = []
     for seed, arm in arms.items():
-        found, drawn = _one_seed(arm, seed, grid, study)
+        found, drawn = _one_seed(arm, seed, grid, study, device)
         rows += found
         draws.append(drawn)
     first = next(iter(arms.values()))
@@ -98,23 +54,41 @@ def layerwise(
 
 
 def _one_seed(
-    features: Features, seed: int, grid: ProbeGrid, study: str
+    features: Features, seed: int, grid: ProbeGrid, study: str, device: str
 ) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
     """Rows of one network, and its bootstrap draws on validation, (taps, 1 + draws); the first is the plain score."""
     weights = {split: _weights(features, split, grid) for split in ("train", "val", "test")}
+    scored = {split: _scored_classes(features, split) for split in weights}
+    fitted, first = fit_taps(features, grid, device), first_of_equal(features)
+    scores: dict[str, dict[str, Scores]] = {}
     rows: list[dict[str, Any]] = []
-    draws = []
-    for tap in tqdm(features.taps, unit="tap", disable=None, desc="probes", leave=False):
-        scores, chosen, refitted = _scores(features, tap["tap"], grid, weights)
-        known = _known(features, tap, study) | {"seed": seed, "method": "linear"}
-        rows += [row for split in scores for row in _score_rows(scores[split], known | {"split": split})]
-        rows.append(make_row(**known, split="val", metric="chosen_c", value=chosen.strength))
-        for split, converged in (("train", chosen.converged), ("test", refitted)):
+    for entry in tqdm(features.taps, unit="tap", disable=None, desc="scores", leave=False):
+        tap = entry["tap"]
+        same = scores.get(first[tap])
+        scores[tap] = same or _scores(features, tap, fitted[tap], weights)
+        known = _known(features, entry, study) | {"seed": seed, "method": "linear"}
+        rows += [row for split in weights for row in _score_rows(scores[tap][split], known | {"split": split})]
+        for split, count in scored.items():
+            rows.append(make_row(**known, split=split, metric=COUNTED, **{"class": MACRO}, value=count))
+        rows.append(make_row(**known, split="val", metric="chosen_c", value=fitted[tap].strength))
+        for split, converged in fitted[tap].converged.items():
             rows.append(make_row(**known, split=split, metric="converged", value=float(converged)))
             if not converged:
-                log.warning("the probe of %s at '%s' did not converge; its scores may be off", split, tap["tap"])
-        draws.append(scores["val"][SELECTS, MACRO])
-    return rows, np.array(draws)
+                log.warning("the probe of '%s' that scores %s did not converge; its scores may be off", tap, split)
+    return rows, np.array([scores[tap]["val"][SELECTS, MACRO] for tap in features])
+
+
+def _scored_classes(features: Features, split: str) -> int:
+    """How many classes have both positive and negative images in a split; the others are named in a warning."""
+    data = features.data
+    lacking = unscored(data.task, data.labels[data.splits == split], data.classes)
+    left = len(data.classes) - len(lacking)
+    if lacking:
+        named = ", ".join(f"{name} (no {kind} image)" for name, kind in lacking.items())
+        log.warning(
+            "%s of %s: averages are over %d of %d classes, without %s", split, data.name, left, len(data.classes), named
+        )
+    return left
 
 
 def _weights(features: Features, split: str, grid: ProbeGrid) -> RowWeights:
@@ -135,24 +109,14 @@ def _weights(features: Features, split: str, grid: ProbeGrid) -> RowWeights:
     return np.vstack([plain, draws])
 
 
-def _scores(
-    features: Features, tap: str, grid: ProbeGrid, weights: Mapping[str, RowWeights]
-) -> tuple[dict[str, Scores], Chosen, bool]:
-    """Scores by split, what was chosen, and whether the probe that is scored on test converged."""
-    data, array = features.data, features[tap]
-    part = {split: (np.asarray(array[data.splits == split]), data.labels[data.splits == split]) for split in weights}
-    try:
-        chosen = choose(part["train"], part["val"], data.task, data.classes, grid)
-        x, y = (np.concatenate(pair) for pair in zip(part["train"], part["val"], strict=True))
-        refitted = fit_path(x, y, data.task, len(data.classes), (chosen.strength,))
-    except ProbeError as error:
-        raise ProbeError(f"tap '{tap}' of {data.name}: {error}") from None
-    predicted = {split: chosen.probabilities(part[split][0]) for split in ("train", "val")}
-    predicted["test"] = refitted.probabilities(part["test"][0], 0)
-    scores = {
-        split: score(data.task, part[split][1], predicted[split], weights[split], data.classes) for split in weights
-    }
-    return scores, chosen, bool(refitted.converged[0])
+def _scores(features: Features, tap: str, fitted: Fitted, weights: Mapping[str, RowWeights]) -> dict[str, Scores]:
+    """Scores by split."""
+    data, found = features.data, {}
+    for split, drawn in weights.items():
+        rows = np.flatnonzero(data.splits == split)
+        predicted = fitted.probabilities(split, features[tap][rows])
+        found[split] = score(data.task, data.labels[rows], predicted, drawn, data.classes)
+    return found
 
 
 def _known(features: Features, tap: Mapping[str, Any], study: str) -> dict[str, Any]:
@@ -171,11 +135,12 @@ def _known(features: Features, tap: Mapping[str, Any], study: str) -> dict[str, 
 
 
 def _score_rows(scores: Scores, known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for (metric, name), values in scores.items():
-        low, high = percentile_interval(values[1:]) if len(values) > 1 else (None, None)
-        rows.append(make_row(**known, metric=metric, **{"class": name}, value=values[0], ci_low=low, ci_high=high))
-    return rows
+    lines = np.stack(list(scores.values()))
+    intervals = percentile_interval(lines[:, 1:]) if lines.shape[1] > 1 else np.full((len(lines), 2), np.nan)
+    return [
+        make_row(**known, metric=metric, **{"class": name}, value=line[0], ci_low=low, ci_high=high)
+        for (metric, name), line, (low, high) in zip(scores, lines, intervals, strict=True)
+    ]
 
 
 def _gap_rows(features: Features, draws: NDArray[np.float64], study: str) -> list[dict[str, Any]]:
