@@ -94,7 +94,7 @@ def test_selection_cannot_see_the_test_split(monkeypatch: pytest.MonkeyPatch) ->
     pd.testing.assert_frame_equal(before[~on_test], after[~on_test])
     assert not before[on_test]["value"].equals(after[on_test]["value"])
     real = Features.__getitem__
-    broken = np.where(data.splits == "test", np.nan, 0).astype(np.float32)[:, None]
+    broken = np.where(data.splits == "test", 1e6, 0).astype(np.float32)[:, None]
     monkeypatch.setattr(Features, "__getitem__", lambda self, tap: real(self, tap) + broken)
     for tap, again in fit_taps(features, GRID).items():
         assert again.strength == fitted[tap].strength
