@@ -1,6 +1,7 @@
 """Linear probes against scikit-learn, against the definition, and against what must not change them."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import probe
-from probe.probes.linear import fit_path
+from probe.probes import TrainingSet, designs, fit_path, fit_paths, linear, solver
 from probe.probes.solver import TOLERANCE
 
 STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)
@@ -130,13 +131,117 @@ def test_a_label_that_is_never_or_always_there() -> None:
     assert (probabilities[:, 1:] == [0, 1]).all()
 
 
+def test_unknown_labels_do_not_count() -> None:
+    """A label is fitted to the rows where it is known; features are standardised over all of them."""
+    x, _ = problem(200, 20, 2)
+    y = np.stack([problem(200, 20, 2, seed)[1] for seed in range(3)], 1)
+    y[np.random.default_rng(0).random(y.shape) < 0.3] = -1
+    found = fit_path(x, y, "multilabel", 3, STRENGTHS)
+    z = StandardScaler().fit_transform(x)
+    for label in range(3):
+        known = y[:, label] >= 0
+        for i, c in enumerate(STRENGTHS):
+            model = LogisticRegression(C=c, tol=1e-8, max_iter=20000).fit(z[known], y[known, label])
+            np.testing.assert_allclose(found.probabilities(x, i)[:, label], model.predict_proba(z)[:, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(120, 10), (60, 90)])
+@pytest.mark.parametrize("k", [2, 4])
+def test_weights_of_rows_are_scikit_learns(n: int, d: int, k: int) -> None:
+    x, y = problem(n, d, k)
+    weights = np.random.default_rng(0).uniform(0.1, 3, n)
+    weights[:5] = 0
+    found = fit_path(x, y, "binary" if k == 2 else "multiclass", k, STRENGTHS, weights=weights)
+    z = StandardScaler().fit_transform(x)
+    for i, c in enumerate(STRENGTHS):
+        model = LogisticRegression(C=c, tol=1e-8, max_iter=20000).fit(z, y, sample_weight=weights)
+        np.testing.assert_allclose(found.probabilities(x, i), model.predict_proba(z), atol=1e-3)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_side_by_side_is_as_one_by_one(task: str) -> None:
+    """Folds of unequal length, taps of unequal width, a fold that lacks a class: what is padded changes nothing."""
+    k = {"binary": 2, "multiclass": 4, "multilabel": 3}[task]
+    x, y = problem(140, 24, k)
+    labels = np.stack([y == label for label in range(k)], 1).astype(np.int64) if task == "multilabel" else y
+    folds = [np.arange(0, 97), np.arange(40, 140), np.flatnonzero(y != k - 1)[:96] if k > 2 else np.arange(96)]
+    sets = [TrainingSet(z, labels, (0.01, 1.0), rows) for z in (x, x[:, :22]) for rows in folds]
+    together = fit_paths(sets, task, k)
+    for each, path in zip(sets, together, strict=True):
+        alone = fit_path(each.features[each.chosen], labels[each.chosen], task, k, (0.01, 1.0))
+        assert path.converged.all()
+        every = x[:, : path.coef.shape[2]]
+        np.testing.assert_allclose(path.probabilities(every), alone.probabilities(every), atol=1e-4)
+
+
+def test_two_threads_give_what_one_gives() -> None:
+    x, y = problem(120, 30, 3)
+    sets = [TrainingSet(x[:, :d].copy(), y, (0.1, 10.0)) for d in (4, 12, 30)]
+    one = fit_paths(sets, "multiclass", 3)
+    torch.set_num_threads(2)
+    try:
+        two = fit_paths(sets, "multiclass", 3)
+    finally:
+        torch.set_num_threads(1)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a.coef, b.coef)
+
+
+def test_what_is_too_large_for_memory_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = problem(500, 20, 3)
+    np.save(tmp_path / "tap.npy", x.astype(np.float32))
+    tap = np.load(tmp_path / "tap.npy", mmap_mode="r")
+    rows = np.arange(0, 500, 2)
+    held = fit_paths([TrainingSet(tap, y, STRENGTHS, rows)], "multiclass", 3)[0]
+    monkeypatch.setattr(designs, "IN_MEMORY", 1)
+    monkeypatch.setattr(designs, "CHUNK", 64)
+    made = []
+    monkeypatch.setattr(linear, "Stream", lambda design: made.append(design) or designs.Stream(design))
+    streamed = fit_paths([TrainingSet(tap, y, STRENGTHS, rows)], "multiclass", 3)[0]
+    assert len(made) == 1
+    assert streamed.converged.all()
+    np.testing.assert_allclose(streamed.probabilities(x), held.probabilities(x), atol=1e-4)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 20), (60, 200)])
+def test_the_gap_bounds_how_far_the_objective_is_from_its_optimum(n: int, d: int) -> None:
+    """In float64, on the weights that are returned."""
+    x, y = problem(n, d, 3)
+    strengths = (1e-4, 1.0, 1e3)
+    path = fit_path(x, y, "multiclass", 3, strengths)
+    z = torch.from_numpy((x - x.mean(0)) / x.std(0))
+    for i, c in enumerate(strengths):
+        w = torch.tensor(path.coef[i] * x.std(0), requires_grad=True)
+        b = torch.tensor(path.intercept[i] + path.coef[i] @ x.mean(0))
+        loss = torch.nn.functional.cross_entropy(z @ w.T + b, torch.from_numpy(y)) + w.square().sum() / (2 * c * n)
+        loss.backward()
+        assert w.grad is not None
+        assert w.grad.square().sum() * c * n / 2 < 1.5 * TOLERANCE * loss.item()
+        assert path.gradient[i] < 1e-3
+
+
+def test_a_strength_that_cannot_be_solved_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver, "LIMIT", 4)
+    x, y = problem(200, 20, 3)
+    path = fit_path(x, y, "multiclass", 3, (1e-4, 100.0))
+    assert path.converged.tolist() == [True, False]
+    assert path.gap[1] > TOLERANCE
+    assert np.isfinite(path.coef).all()
+
+
 def test_bad_input_is_told() -> None:
     x, y = problem(30, 5, 2)
     with pytest.raises(probe.ProbeError, match="single class"):
         fit_path(x, np.zeros_like(y), "binary", 2, (1.0,))
+    with pytest.raises(probe.ProbeError, match="finite and not negative"):
+        fit_path(x, y, "binary", 2, (1.0,), weights=-np.ones(30))
+    with pytest.raises(probe.ProbeError, match="single class"):
+        fit_path(x, y, "binary", 2, (1.0,), weights=y.astype(float))
     x[7, 2] = np.nan
     with pytest.raises(probe.ProbeError, match="1 rows .* row 7"):
         fit_path(x, y, "binary", 2, (1.0,))
+    with pytest.raises(probe.ProbeError, match="^tap 'stem': 1 rows .* row 7"):
+        fit_paths([TrainingSet(x, y, (1.0,), np.arange(5, 30), name="tap 'stem'")], "binary", 2)
 
 
 def test_the_estimator_is_scikit_learns() -> None:

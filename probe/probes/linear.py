@@ -24,8 +24,8 @@ TOGETHER = 4_000_000  # logits held at a time, of all the designs that are solve
 class Path:
     """Linear probes at every strength, in raw feature units: `coef` (s, k, d), `intercept` (s, k).
 
-    k is 1 for two classes (the binomial loss of one vector). `gap` (s,) bounds how far the mean loss is above
-    its optimum, `gradient` (s,) is the largest entry of its gradient.
+    k is 1 for two classes (the binomial loss of one vector). `gap` (s,) bounds how far the objective is above
+    its optimum, as a share of it; `gradient` (s,) is the largest entry of the gradient of its mean.
     """
 
     task: str

@@ -23,10 +23,11 @@ from torch import Tensor
 from probe.probes.designs import Products
 
 MEMORY = 2  # pairs of steps and gradient changes kept; more of them save few iterations and cost more each
-TOLERANCE = 1e-8  # gap to the optimum, in mean loss, at which a problem counts as solved
+TOLERANCE = 3e-8  # gap to the optimum, as a share of the objective, at which a problem counts as solved
 LIMIT = 5000  # iterations
 EVERY = 4  # iterations between looks at the gap
 AFRESH = 200  # iterations after which the logits, kept up by steps, are taken from the weights again
+NOISE = 1e-6  # curvature along a step, as a share of the expected, below which it is rounding
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -52,9 +53,10 @@ class Targets:
 class Solutions:
     """Per design, strength and problem: weights (f, s, t, k, r + 1), the last the intercept.
 
-    `gap` (f, s, t) bounds how far the mean objective is above its optimum: |gradient|^2 over twice the
-    curvature of the penalty, which the objective is nowhere flatter than. `gradient` (f, s, t) is the largest
-    entry of the gradient of the mean objective.
+    `gap` (f, s, t) bounds how far the objective is above its optimum, as a share of its value: |gradient|^2
+    over twice the curvature of the penalty, which the objective is nowhere flatter than. A share, because
+    where the penalty is weak the loss is small and little of it still moves probabilities. `gradient`
+    (f, s, t) is the largest entry of the gradient of the mean objective.
     """
 
     weights: Tensor
@@ -115,6 +117,15 @@ class _Problem:
         gradient = self.products.pulled(self.residual(logits, p) * self.rows).addcmul_(self.penalty, weights.float())
         curvature = ((p - p * p) * self.rows).sum(3, keepdim=True)
         return gradient, (curvature * self.spread + self.penalty).clamp_min(TINY)
+
+    def objective(self, weights: Tensor, logits: Tensor) -> Tensor:
+        """Mean loss and penalty, (f, q, 1, 1)."""
+        if self.multinomial:
+            shifted = logits if self.absent is None else logits + self.absent.to(logits)
+            loss = shifted.logsumexp(2, keepdim=True) - (self.shown * logits).sum(2, keepdim=True)
+        else:
+            loss = torch.nn.functional.softplus((self.hidden - self.shown) * logits)
+        return _sum(loss * self.rows) + _sum(self.penalty * weights.float().square()) / 2
 
     def residual(self, logits: Tensor, p: Tensor) -> Tensor:
         """p - shown, of what is shown as minus the probability of all else: p near 1 has lost its digits."""
@@ -177,8 +188,9 @@ class _Search:
         self._logits = self._logits + length * along
         self._slope, self._diagonal = self.problem.slopes(self._now, self._logits)
         change = self._slope - before
-        curvature = _sum(step * change).clamp_min(TINY)
-        self._memory = [*self._memory[1 - MEMORY :], (step, change, curvature)]
+        curvature = _sum(step * change)
+        lost = curvature <= NOISE * _sum(change * change / self._diagonal)  # a step of rounding errors teaches nothing
+        self._memory = [*self._memory[1 - MEMORY :], (step, change, curvature.masked_fill(lost, torch.inf))]
 
     def afresh(self) -> None:
         """Take the logits from the weights, for the rounding of the steps adds up."""
@@ -187,8 +199,9 @@ class _Search:
 
     def _gap(self) -> Tensor:
         squares, ridge = self._slope.square(), self.problem.ridge
-        gap = _sum(squares[..., :-1]) / ridge + _sum(squares[..., -1:] / self._diagonal[..., -1:])
-        return gap[..., 0, 0].double() / 2
+        above = _sum(squares[..., :-1]) / ridge + _sum(squares[..., -1:] / self._diagonal[..., -1:])
+        objective = self.problem.objective(self._now, self._logits)
+        return (above / 2 / objective.clamp_min(TINY))[..., 0, 0].double()
 
     def _inverse_hessian(self) -> Tensor:
         """The two-loop recursion, its start the inverse diagonal scaled to the latest step."""
@@ -200,7 +213,8 @@ class _Search:
         r = q / self._diagonal
         if self._memory:
             _, change, curvature = self._memory[-1]
-            r = r * (curvature / _sum(change * change / self._diagonal))
+            scale = curvature / _sum(change * change / self._diagonal)
+            r = r * torch.where(scale.isfinite(), scale, 1)
         for (step, change, curvature), alpha in zip(self._memory, reversed(used), strict=True):
             r = r + step * (alpha - _sum(change * r) / curvature)
         return r
