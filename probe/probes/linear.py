@@ -48,6 +48,8 @@ def fit_path(features: Features2d, labels: Labels, task: str, classes: int, stre
     center, spread = features.mean(0), features.std(0)
     spread[spread < 10 * np.finfo(np.float64).eps * np.abs(center)] = 1  # a constant feature
     spread[spread == 0] = 1
+    if labels.min(initial=0) < 0:
+        raise ProbeError("some labels are unknown, which this probe would take for absent")
     targets, learnt, constant = _targets(labels, task, classes)
     found = solve(
         torch.from_numpy((features - center) / spread),
