@@ -94,7 +94,7 @@ def run_layerwise(
     rows = pd.concat([layerwise(arm.features, grid=grid) for arm in arms], ignore_index=True)
     if table.skipped:
         count = make_row(study="layerwise", dataset=table.name, metric="skipped_images", value=len(table.skipped))
-        rows = frame([*rows.to_dict(orient="index").values(), count])
+        rows = frame([*rows.to_dict(orient="records"), count])
     return Study(table, arms, skipped, rows, grid.delta)
 
 

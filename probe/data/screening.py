@@ -86,7 +86,8 @@ def unreadable(images: ImageFiles, memory: FileHashes) -> dict[int, str]:
     facts = [f"decodes {question} {str(images.files[i])[len(str(files[i])) :]}" for i in there]
     found = memory.remember([files[i] for i in there], facts, lambda k: outcome(there[k]))
     gone = {i: f"'{file}' is not there" for i, file in enumerate(files) if not is_there(file)}
-    return gone | {i: reason for i, reason in zip(there, found, strict=True) if reason}
+    reasons = gone | {i: reason for i, reason in zip(there, found, strict=True) if reason}
+    return dict(sorted(reasons.items()))
 
 
 def is_there(file: Path) -> bool:
