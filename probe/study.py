@@ -131,17 +131,7 @@ def facts(study: Study, settings: Mapping[str, Any], command: Sequence[str] = ()
         "settings": dict(settings),
         "versions": versions(),
         "hardware": hardware(device),
-        "data": {
-            "name": study.data.name,
-            "images": len(study.data),
-            "splits": study.data.counts(),
-            "drawn_splits": list(study.data.drawn),
-            "grouped": study.data.groups is not None,
-            "classes": list(study.data.classes),
-            "task": study.data.task,
-            "reading": study.data.images.reading,
-            "skipped": study.data.skipped,
-        },
+        "data": study.data.facts(),
         "arms": [
             {"seed": seed, "origin": features.origin, "features": str(features.folder), "request": features.details}
             for arm in study.arms

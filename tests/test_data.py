@@ -6,7 +6,6 @@ import io
 import os
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

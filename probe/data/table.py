@@ -73,6 +73,20 @@ class Dataset:
         """Number of images per split."""
         return {split: int((self.splits == split).sum()) for split in SPLITS}
 
+    def facts(self) -> dict[str, Any]:
+        """What a run records of its data."""
+        return {
+            "name": self.name,
+            "images": len(self),
+            "splits": self.counts(),
+            "drawn_splits": list(self.drawn),
+            "grouped": self.groups is not None,
+            "classes": list(self.classes),
+            "task": self.task,
+            "reading": self.images.reading,
+            "skipped": self.skipped,
+        }
+
     def label_names(self) -> list[str]:
         """The labels in words; several of one image joined by `|`, unknown ones behind a question mark."""
         if self.labels.ndim == 1:
