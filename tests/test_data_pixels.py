@@ -171,7 +171,7 @@ def test_the_first_frame_is_read_and_that_is_said(tmp_path: Path, caplog: pytest
 DEEP_COLOUR = np.random.default_rng(0).integers(0, 65_536, (5, 7, 4), dtype=np.uint16)
 
 
-def png16(values: NDArray[np.uint16]) -> bytes:
+def png16(values: NDArray[np.uint16], exif: bytes = b"") -> bytes:
     """A PNG of 16 bits per channel, by the specification."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -180,7 +180,13 @@ def png16(values: NDArray[np.uint16]) -> bytes:
     height, width, channels = values.shape
     head = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
     rows = zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in values))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + (chunk(b"eXIf", exif) if exif else b"")
+        + chunk(b"IDAT", rows)
+        + chunk(b"IEND", b"")
+    )
 
 
 def tiff16(values: NDArray[np.uint16], order: str) -> bytes:
@@ -210,6 +216,15 @@ def test_16_bit_colour_keeps_both_bytes(tmp_path: Path, form: str, channels: int
     for window, low, high in (("range", colour.min(), colour.max()), ("0,255", 0, 255), ("30000,30100", 3e4, 30_100)):
         expected = np.rint(np.clip((colour - low) / (high - low), 0, 1) * 255)
         assert np.array_equal(pixels(file, window), expected)
+
+
+def test_16_bit_colour_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored a quarter turn to the left
+    plain, turned, values = tmp_path / "a.png", tmp_path / "b.png", DEEP_COLOUR[..., :3]
+    plain.write_bytes(png16(values))
+    turned.write_bytes(png16(np.rot90(values), exif.tobytes().removeprefix(b"Exif\0\0")))
+    assert np.array_equal(pixels(turned), pixels(plain))
 
 
 @pytest.mark.skipif(not features.check("libtiff"), reason="a Pillow without libtiff")

@@ -91,7 +91,7 @@ def _own_window(header: Any, values: NDArray[np.generic]) -> tuple[NDArray[np.ge
         return 1 / (1 + np.exp(-4 * (values.astype(np.float64) - center) / width)), 0.0, 1.0
     if function == "LINEAR_EXACT":
         return values, center - width / 2, center + width / 2
-    return values, center - 0.5 - (width - 1) / 2, center - 0.5 + (width - 1) / 2
+    return values, center - width / 2, center + width / 2 - 1
 
 
 def _first(element: Any) -> float | None:
