@@ -525,6 +525,7 @@ AB = ["a", "b"] * 10
 EYE = np.eye(9, 2, dtype=np.uint8)
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "nothing there": (lambda root: root / "nope", "no data at '.*nope'.*digits.*csv"),
+    "name too long": (lambda root: root / ("x" * 5000), "cannot look for data at '.*xxx': File name too long; give"),
     "unknown form": (written("data.txt", b"x"), r"cannot tell what data '.*data\.txt' holds: give 'digits'"),
     "empty folder": (folder([]), r"holds no images in root/class/\*"),
     "images beside no class": (folder(["1.png", "2.png"]), "holds no images"),

@@ -61,11 +61,18 @@ def dataset(
     if size is not None and not name.startswith(MEDMNIST):
         raise ProbeError(f"size picks a version of a medmnist: data set; '{name}' is none")
     path = Path(source)
-    if not path.exists() and (name == "digits" or name.startswith((MEDMNIST, TORCHVISION))):
+    if not _exists(path) and (name == "digits" or name.startswith((MEDMNIST, TORCHVISION))):
         return _named(name, size, seed)
     if path.is_file() and path.suffix.lower() == ".npz":
         return read_arrays(path, seed)
     return screened(_listed(path, reading), reading, seed, once(lambda: FileHashes(Path(cache or default_folder()))))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a name longer than any file's, a folder that may not be entered
+        raise ProbeError(f"cannot look for data at '{path}': {error.strerror}; give {FORMS}") from None
 
 
 def _named(name: str, size: int | None, seed: int) -> Dataset:
