@@ -171,6 +171,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
 
     def serve(request: urllib.request.Request | str, **options: object) -> Answer:
+        print("downloading")  # noqa: T201 - as the downloaders of older versions do
         address = request if isinstance(request, str) else request.full_url
         file = folder / address.partition("?")[0].rpartition("/")[2]
         if not file.is_file():
@@ -448,6 +449,18 @@ def test_each_file_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert seen[20:] == ["4.png"]
     dataset(path, on_error="skip", window="percentile")  # under another rule the outcome may be another
     assert len(seen) == 41
+
+
+def test_a_slice_that_is_not_there_is_left_out_alone(tmp_path: Path) -> None:
+    rows = []
+    for i in range(10):
+        nibabel.Nifti1Image(np.zeros((4, 4, 3)) + i, np.eye(4)).to_filename(tmp_path / f"v{i}.nii")
+        rows += [f"v{i}.nii#slice={k},{'ab'[i % 2]}" for k in range(3 + (i == 0))]
+    (tmp_path / "m.csv").write_text("\n".join(["file,label", *rows]))
+    for _ in range(2):
+        data = dataset(tmp_path / "m.csv", on_error="skip")
+        assert [name for name, _ in data.skipped] == ["v0.nii#slice=3"]
+        assert len(data) == 30
 
 
 def test_unreadable_files_fail_unless_told_otherwise(tmp_path: Path) -> None:
