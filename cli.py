@@ -10,12 +10,15 @@ from typing import Any
 import click
 
 from probe.commands import Commands, settings, text_table
-from probe.settings import Extraction, Network, ProbeGrid
+from probe.settings import Extraction, Network, ProbeGrid, Reading
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else to stdout.")
 cache_folder = click.option("--cache", type=click.Path(path_type=Path), help="Folder of the feature cache.")
 data_source = click.option(
-    "--data", default="digits", show_default=True, help="digits, a .csv manifest, a folder of classes, or an .npz."
+    "--data",
+    default="digits",
+    show_default=True,
+    help="digits, a .csv or .parquet manifest, a folder of classes, an .npz, medmnist:FLAG or torchvision:NAME.",
 )
 weights_text = "pretrained, scratch, the name of a published weight, or a file."
 
@@ -85,7 +88,7 @@ def taps(arch: str, as_json: bool, network: Network) -> None:
 @click.option("--seed", default=0, show_default=True, help="Of scratch weights and of splits that are drawn.")
 @cache_folder
 @as_json
-@settings(Network, Extraction)
+@settings(Reading, Network, Extraction)
 def extract(
     arch: str,
     weights: str,
@@ -93,6 +96,7 @@ def extract(
     seed: int,
     cache: Path | None,
     as_json: bool,
+    reading: Reading,
     network: Network,
     extraction: Extraction,
 ) -> None:
@@ -102,16 +106,15 @@ def extract(
     Example:
       probe extract --arch resnet50 --weights scratch
     """
-    from probe.cache import default_folder
     from probe.data import dataset
+    from probe.runtime import default_folder
     from probe.study import features_of
 
-    features = features_of(
-        arch, weights, dataset(data, seed=seed), seed, network, extraction, cache or default_folder()
-    )
+    table = dataset(data, seed=seed, cache=cache, **asdict(reading))
+    features = features_of(arch, weights, table, seed, network, extraction, cache or default_folder())
     if as_json:
         shapes = {tap: list(array.shape) for tap, array in features.items()}
-        click.echo(json.dumps({"folder": str(features.folder), "taps": shapes}))
+        click.echo(json.dumps({"folder": str(features.folder), "taps": shapes, "skipped": table.skipped}))
         return
     click.echo(text_table(["tap", "rows", "width"], [[tap, *array.shape] for tap, array in features.items()]))
     click.echo(str(features.folder))
@@ -131,10 +134,10 @@ def extract(
 )
 @cache_folder
 @as_json
-@settings(Network, Extraction, ProbeGrid)
+@settings(Reading, Network, Extraction, ProbeGrid)
 def layerwise(
     archs: Sequence[str], weights: Sequence[str], data: str, seeds: int, out: Path, cache: Path | None, as_json: bool,
-    network: Network, extraction: Extraction, probegrid: ProbeGrid,
+    reading: Reading, network: Network, extraction: Extraction, probegrid: ProbeGrid,
 ) -> None:  # fmt: skip
     """Probe every tap: how well the labels can be read at each depth, and where to cut.
 
@@ -150,15 +153,16 @@ def layerwise(
 
     check_folder(out)
     study = run_layerwise(
-        archs, weights, data, seeds=range(seeds), network=network, extraction=extraction, grid=probegrid, cache=cache
-    )
-    chosen = {
-        kind: asdict(of) for kind, of in (("network", network), ("extraction", extraction), ("probes", probegrid))
-    }
+        archs, weights, data, seeds=range(seeds),
+        reading=reading, network=network, extraction=extraction, grid=probegrid, cache=cache,
+    )  # fmt: skip
+    kinds: dict[str, Any] = {"reading": reading, "network": network, "extraction": extraction, "probes": probegrid}
+    chosen = {kind: asdict(of) for kind, of in kinds.items()}
     files = write_study(study, facts(study, chosen, ["probe", *sys.argv[1:]]), out)
     files += _draw(study, out)
     if as_json:
-        click.echo(to_json({"arms": study.summaries(), "skipped": study.skipped, "files": files}))
+        found = {"arms": study.summaries(), "skipped": study.skipped, "skipped_images": study.data.skipped}
+        click.echo(to_json({**found, "files": files}))
         return
     click.echo("\n".join(summary_lines(study)))
     click.echo("written: " + ", ".join(files))

@@ -7,3 +7,8 @@ class ProbeError(ValueError):
 
 class Unreachable(ProbeError):
     """Published weights are neither on this machine nor within reach."""
+
+
+def reason(error: BaseException) -> str:
+    """What a library's error says, in one line; its name when it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

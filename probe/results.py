@@ -43,7 +43,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     return frame(rows).drop_duplicates(keys, keep="last", ignore_index=True)
 
 
-def frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def frame(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     """Rows as a table."""
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     numbers = ["depth", "seed", "fold", "n_train", "value", "ci_low", "ci_high"]

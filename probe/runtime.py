@@ -5,7 +5,9 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 
 from probe.errors import ProbeError
@@ -24,6 +26,20 @@ def versions() -> dict[str, str]:
         "truncated-probe": version("truncated-probe"),
         **{name: version(name) for name in LIBRARIES},
     }
+
+
+def default_folder() -> Path:
+    """Where features are kept: `$PROBE_CACHE`, else `probe` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("PROBE_CACHE") or base / "probe")
+
+
+def optional(package: str, extra: str, purpose: str) -> Any:
+    """An optional library. Raises ProbeError, naming the extra that brings it, when it is not installed."""
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        raise ProbeError(f"{purpose} takes {error.name}: pip install 'truncated-probe[{extra}]'") from None
 
 
 def pick_device(name: str) -> str:

@@ -15,8 +15,9 @@ from probe.errors import ProbeError, Unreachable
 from probe.metrics import MACRO
 from probe.names import is_file
 from probe.probes import GAP, SELECTS, layerwise
+from probe.results import frame, make_row
 from probe.runtime import hardware, log, pick_device, versions
-from probe.settings import Extraction, Network, ProbeGrid
+from probe.settings import Extraction, Network, ProbeGrid, Reading
 from probe.statistics import earliest_sufficient
 
 DEFAULT_WEIGHTS = ("pretrained", "scratch")
@@ -57,6 +58,7 @@ def run_layerwise(
     data: str | Path | Dataset = "digits",
     *,
     seeds: Sequence[int] = (0,),
+    reading: Reading | None = None,
     network: Network | None = None,
     extraction: Extraction | None = None,
     grid: ProbeGrid | None = None,
@@ -69,9 +71,11 @@ def run_layerwise(
     repeats what is random: scratch weights and splits that were drawn.
     """
     network, extraction, grid = network or Network(), extraction or Extraction(), grid or ProbeGrid()
-    table = data if isinstance(data, Dataset) else dataset(data, seed=seeds[0])
-    _describe_data(table)
     place = Path(cache) if cache else default_folder()
+    table = data
+    if not isinstance(table, Dataset):
+        table = dataset(table, seed=seeds[0], cache=place, **asdict(reading or Reading()))
+    _describe_data(table)
     arms: list[Arm] = []
     skipped: list[dict[str, str]] = []
     for arch in dict.fromkeys(archs):
@@ -89,6 +93,9 @@ def run_layerwise(
         raise ProbeError(f"no network is left to probe: {skipped[0]['reason']}")
     solver = "cuda" if pick_device(extraction.device).startswith("cuda") else "cpu"  # others lack float64
     rows = pd.concat([layerwise(arm.features, grid=grid, device=solver) for arm in arms], ignore_index=True)
+    if table.skipped:
+        count = make_row(study="layerwise", dataset=table.name, metric="skipped_images", value=len(table.skipped))
+        rows = frame([*rows.to_dict(orient="records"), count])
     return Study(table, arms, skipped, rows, grid.delta)
 
 
@@ -125,15 +132,7 @@ def facts(study: Study, settings: Mapping[str, Any], command: Sequence[str] = ()
         "settings": dict(settings),
         "versions": versions(),
         "hardware": hardware(device),
-        "data": {
-            "name": study.data.name,
-            "images": len(study.data),
-            "splits": study.data.counts(),
-            "drawn_splits": list(study.data.drawn),
-            "grouped": study.data.groups is not None,
-            "classes": list(study.data.classes),
-            "task": study.data.task,
-        },
+        "data": study.data.facts(),
         "arms": [
             {"seed": seed, "origin": features.origin, "features": str(features.folder), "request": features.details}
             for arm in study.arms

@@ -226,7 +226,7 @@ def test_the_command_writes_everything_and_prints_json(image_csv: Path, tmp_path
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
-    assert set(answer) == {"arms", "skipped", "files"}
+    assert set(answer) == {"arms", "skipped", "skipped_images", "files"}
     assert set(answer["arms"][0]) >= {"arch", "weights", "taps", "best", "earliest_sufficient", "oracle"}
     names = {Path(file).name for file in answer["files"]}
     assert names == {"results.jsonl", "layerwise.csv", "run.json", "layerwise.pdf", "layerwise.svg", "layerwise.png"}

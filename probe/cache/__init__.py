@@ -4,7 +4,6 @@
 `rows.csv` (id, label, group, split, in the order of the arrays) and `<tap>.npy`.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +15,13 @@ from probe.cache.features import Features
 from probe.cache.requests import Notebook, data_fingerprint, digest_of, network_request
 from probe.cache.store import Store
 from probe.data import Dataset, FileHashes
-from probe.runtime import log, pick_device
+from probe.runtime import default_folder, log, pick_device
 from probe.settings import Extraction
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone
 
 __all__ = ["Features", "Notebook", "default_folder", "extract", "recall"]
-
-
-def default_folder() -> Path:
-    """Where features are kept: `$PROBE_CACHE`, else `probe` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("PROBE_CACHE") or base / "probe")
 
 
 def extract(

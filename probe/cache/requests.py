@@ -18,8 +18,9 @@ FORMAT = 1  # of the cache folder
 
 
 def data_fingerprint(data: Dataset, files: FileHashes) -> str:
-    """Hash of the images and of their order; labels and splits do not change a feature."""
-    return digest_of({"ids": data.ids.tolist(), "images": list(data.images.hashes(files))})
+    """Hash of the images, of their order and of how they are read; labels and splits do not change a feature."""
+    images = {"ids": data.ids.tolist(), "images": list(data.images.hashes(files)), "reading": data.images.reading}
+    return digest_of(images)
 
 
 def network_request(net: "Backbone", settings: Extraction, device: str) -> dict[str, Any]:

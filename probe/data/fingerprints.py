@@ -1,16 +1,20 @@
-"""Content hashes of files, remembered by path, size and modification time, so that a second run reads none."""
+"""Content hashes of files and what else they came to, remembered by path, size and modification time."""
 
 import hashlib
+import os
 import sqlite3
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from probe.errors import ProbeError
 
+SLICE = 1024  # files after which what was found is written down
+
 
 class FileHashes:
-    """SHA-256 of files; a file whose path, size and time are known is not opened again."""
+    """SHA-256 of files, and other facts; a file whose path, size and time are known is not opened again."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Remember in `folder`, or only for the life of this object. Raises ProbeError when it cannot be written."""
@@ -32,36 +36,51 @@ class FileHashes:
 
     def hash(self, files: Sequence[Path]) -> list[str]:
         """One hash per file. Raises ProbeError for a file that cannot be read."""
+        return self.remember(files, ["hash"] * len(files), lambda i: _content_hash(files[i]))
+
+    def remember(self, files: Sequence[Path], facts: Sequence[str], find: Callable[[int], str]) -> list[str]:
+        """One fact of each file; `find` is asked, in several threads, for those that are not known.
+
+        `facts` names what is asked of each file. Raises ProbeError for a file that is not there.
+        """
         try:
-            return self._hash(files)
+            return self._remember(files, facts, find)
         except sqlite3.DatabaseError as error:
             raise ProbeError(f"the cache's files.sqlite is damaged ({error}); delete it and it is made again") from None
 
-    def _hash(self, files: Sequence[Path]) -> list[str]:
-        found, new = [], []
-        for file in files:
-            key = self._key(file)
-            row = self._table.execute("select hash from files where path = ? and size = ? and time = ?", key).fetchone()
-            if row is None:
-                row = (_content_hash(file),)
-                new.append((*key, *row))
-            found.append(str(row[0]))
-        with self._table:
-            self._table.executemany("insert or replace into files values (?, ?, ?, ?)", new)
-        return found
+    def _remember(self, files: Sequence[Path], facts: Sequence[str], find: Callable[[int], str]) -> list[str]:
+        keys = [(*_key(file), fact) for file, fact in zip(files, facts, strict=True)]
+        found = {key: self._known(key) for key in keys}
+        first = {key: i for i, key in reversed([*enumerate(keys)]) if found[key] is None}
+        new = sorted(first.values())
+        for start in range(0, len(new), SLICE):
+            part = new[start : start + SLICE]
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="files") as pool:
+                values = [(keys[i], value) for i, value in zip(part, pool.map(find, part), strict=True)]
+            found |= dict(values)
+            with self._table:
+                rows = [(*key, value) for key, value in values]
+                self._table.executemany("insert or replace into facts values (?, ?, ?, ?, ?)", rows)
+        return [str(found[key]) for key in keys]
 
-    @staticmethod
-    def _key(file: Path) -> tuple[str, int, int]:
-        try:
-            status = file.stat()
-        except OSError as error:
-            raise ProbeError(f"cannot read '{file}': {error.strerror}") from None
-        return str(file.resolve()), status.st_size, status.st_mtime_ns
+    def _known(self, key: tuple[str, int, int, str]) -> str | None:
+        question = "select value from facts where path = ? and size = ? and time = ? and fact = ?"
+        row = self._table.execute(question, key).fetchone()
+        return None if row is None else str(row[0])
+
+
+def _key(file: Path) -> tuple[str, int, int]:
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise ProbeError(f"cannot read '{file}': {error.strerror}") from None
+    return str(file.resolve()), status.st_size, status.st_mtime_ns
 
 
 def _content_hash(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
         raise ProbeError(f"cannot read '{file}': {error.strerror}") from None
 
@@ -69,5 +88,6 @@ def _content_hash(file: Path) -> str:
 def _open(place: Path | None) -> sqlite3.Connection:
     table = sqlite3.connect(place or ":memory:", timeout=60)
     with table:
-        table.execute("create table if not exists files (path text primary key, size, time, hash)")
+        columns = "path text, size, time, fact text, value, primary key (path, fact)"
+        table.execute(f"create table if not exists facts ({columns})")
     return table

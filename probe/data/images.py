@@ -3,45 +3,57 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from probe.data.dicom import is_dicom, need_pydicom, read_dicom
 from probe.data.fingerprints import FileHashes
-from probe.errors import ProbeError
+from probe.data.nifti import Volumes, is_nifti, need_nibabel, volume_of
+from probe.data.pictures import read_picture
+from probe.runtime import log
+from probe.settings import Reading
 
-DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # more than 8 bits: PIL would clip them to RGB without a word
+RULES = 2  # counts up when the same file would give other pixels
 
 
 class ImageFiles:
-    """Images in files, opened when they are asked for."""
+    """Images in files, opened when they are asked for: pictures, DICOM, slices of NIfTI volumes."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        self.files = files
+    def __init__(self, files: Sequence[Path], settings: Reading | None = None) -> None:
+        """Raises ProbeError when the library that a form takes is not installed."""
+        self.files, self.settings = files, settings or Reading()
+        self.forms = ["nifti" if is_nifti(file) else "dicom" if is_dicom(file) else "picture" for file in files]
+        self.reading: dict[str, Any] = {"rules": RULES, "window": self.settings.window}
+        if "dicom" in self.forms:
+            self.reading["pydicom"] = need_pydicom().__version__
+        if "nifti" in self.forms:
+            self.reading["nibabel"] = need_nibabel().__version__
+        self._volumes = Volumes(self.settings)
+        self._told = False
 
     def __len__(self) -> int:
         return len(self.files)
 
     def load(self, index: int) -> Image.Image:
-        file = self.files[index]
-        try:
-            with Image.open(file) as image:
-                if image.mode in DEEP:
-                    raise ProbeError(
-                        f"'{file}' has more than 8 bits per pixel ({image.mode}); convert it to 8 bits first"
-                    )
-                # A palette may hold transparency, which only RGBA can.
-                return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
-        except UnidentifiedImageError:
-            raise ProbeError(f"'{file}' is not an image that Pillow can read") from None
-        except (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            if isinstance(error, ProbeError):
-                raise
-            raise ProbeError(f"cannot read image '{file}': {error}") from None
+        file, form = self.files[index], self.forms[index]
+        if form == "nifti":
+            image, frames = self._volumes.read(file)
+        else:
+            image, frames = (read_dicom if form == "dicom" else read_picture)(file, self.settings)
+        if frames > 1 and not self._told:
+            self._told = True
+            log.warning("'%s' holds %d frames; of it and of any other such file the first is read", file, frames)
+        return image
+
+    def on_disk(self) -> list[Path]:
+        """The file that each image is in."""
+        return [volume_of(file) for file in self.files]
 
     def hashes(self, files: FileHashes) -> Sequence[str]:
-        return files.hash(self.files)
+        return files.hash(self.on_disk())
 
 
 class ImageArrays:
@@ -50,6 +62,7 @@ class ImageArrays:
     def __init__(self, arrays: Sequence[NDArray[np.generic]], source: Path | None = None) -> None:
         """`source` is the file they came from, whose hash then stands for theirs."""
         self.arrays, self.source = arrays, source
+        self.reading: dict[str, Any] = {"rules": RULES}
         self._starts = np.cumsum([0, *map(len, arrays)])
 
     def __len__(self) -> int:

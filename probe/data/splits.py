@@ -59,7 +59,8 @@ def _strata(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """The class; of several labels the rarest; what is rarer than five goes with the commonest."""
     strata = labels
     if labels.ndim == 2:
-        order = np.argsort(labels.sum(0), kind="stable")
-        strata = np.where(labels.any(1), labels[:, order].argmax(1), labels.shape[1])
+        present = labels == 1  # what is unknown is not
+        order = np.argsort(present.sum(0), kind="stable")
+        strata = np.where(present.any(1), present[:, order].argmax(1), labels.shape[1])
     counts = np.bincount(strata)
     return np.where(counts[strata] >= FIFTHS, strata, counts.argmax())

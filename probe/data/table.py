@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,18 @@ from PIL import Image
 from probe.data.fingerprints import FileHashes
 from probe.data.splits import SPLITS, draw_splits
 from probe.errors import ProbeError
+from probe.runtime import log
+
+UNKNOWN = -1  # a label of multi-label data that nobody has stated
 
 
 class Images(Protocol):
-    """Where the pixels are; read one at a time."""
+    """Where the pixels are; read one at a time.
+
+    `reading` states the rules by which files become RGB; with the hashes it decides every pixel.
+    """
+
+    reading: dict[str, Any]
 
     def __len__(self) -> int: ...
 
@@ -31,10 +39,12 @@ class Images(Protocol):
 class Dataset:
     """Labelled images, one per row.
 
-    `labels` is (n,) with class indices or, for multi-label data, (n, classes) with 0 and 1.
+    `labels` is (n,) with class indices or, for multi-label data, (n, classes) with 0, 1 and -1
+    where a label is unknown, which is neither.
     `groups` names what must not be torn apart (patient, lesion); `splits` holds train, val or
     test; `drawn` says which of them were not given but drawn from `seed`. `image_size` in pixels
-    is what suits the images, or None to leave it to the weights.
+    is what suits the images, or None to leave it to the weights. `skipped` lists the images that
+    were left out because they cannot be read, with the reason.
     """
 
     name: str
@@ -47,6 +57,7 @@ class Dataset:
     drawn: tuple[str, ...] = ()
     seed: int = 0
     image_size: int | None = None
+    skipped: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,11 +73,29 @@ class Dataset:
         """Number of images per split."""
         return {split: int((self.splits == split).sum()) for split in SPLITS}
 
+    def facts(self) -> dict[str, Any]:
+        """What a run records of its data."""
+        return {
+            "name": self.name,
+            "images": len(self),
+            "splits": self.counts(),
+            "drawn_splits": list(self.drawn),
+            "grouped": self.groups is not None,
+            "classes": list(self.classes),
+            "task": self.task,
+            "reading": self.images.reading,
+            "skipped": self.skipped,
+        }
+
     def label_names(self) -> list[str]:
-        """The labels in words; several of one image joined by `|`."""
+        """The labels in words; several of one image joined by `|`, unknown ones behind a question mark."""
         if self.labels.ndim == 1:
             return [self.classes[label] for label in self.labels]
-        return ["|".join(np.array(self.classes)[row == 1]) for row in self.labels]
+        marks = {1: "", UNKNOWN: "?"}
+        return [
+            "|".join(marks[v] + name for v, name in zip(row, self.classes, strict=True) if v)
+            for row in self.labels.tolist()
+        ]
 
     def redraw(self, seed: int) -> Self:
         """The same images with the splits that were not given drawn from another seed."""
@@ -90,21 +119,20 @@ def make_dataset(
     splits: Sequence[str] | None = None,
     seed: int = 0,
     image_size: int | None = None,
+    skipped: Sequence[tuple[str, str]] = (),
 ) -> Dataset:
     """Check the columns of a table, draw the splits that are missing (60/20/20) and put them together.
 
-    Raises ProbeError for data that cannot be probed: nothing there, a single class, an unknown
-    split, a group in two splits.
+    Of several labels, those that no image is known to have are named in the log: nothing can be
+    learnt of them. Raises ProbeError for data that cannot be probed: nothing there, a single class,
+    an unknown split, a group in two splits.
     """
     if not len(ids):
         raise ProbeError(f"{name} holds no images")
     nameless = next((image for image in ids if not str(image).isprintable()), None)
     if nameless is not None:  # such as bytes that are not UTF-8
         raise ProbeError(f"{name} has an image whose name is not text: {nameless!r}; rename it")
-    present = labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes))
-    if np.count_nonzero(present) < (1 if labels.ndim == 2 else 2):
-        what = f"only the class '{classes[int(np.argmax(present))]}'" if present.any() else "no label at all"
-        raise ProbeError(f"{name} has {what}; telling classes apart takes at least two")
+    _check_labels(name, labels, classes)
     given = np.array([""] * len(ids) if splits is None else [_split_name(split, name) for split in splits])
     drawn = tuple(split for split in SPLITS if split not in given)
     group_array = None if groups is None else np.array(groups, dtype=str)
@@ -121,7 +149,19 @@ def make_dataset(
         drawn=drawn,
         seed=seed,
         image_size=image_size,
+        skipped=tuple(skipped),
     )
+
+
+def _check_labels(name: str, labels: NDArray[np.int64], classes: Sequence[str]) -> None:
+    several = labels.ndim == 2
+    present = (labels == 1).sum(0) if several else np.bincount(labels, minlength=len(classes))
+    if np.count_nonzero(present) < (1 if several else 2):
+        what = f"only the class '{classes[int(np.argmax(present))]}'" if present.any() else "no label at all"
+        raise ProbeError(f"{name} has {what}; telling classes apart takes at least two")
+    if several and not present.all():
+        absent = ", ".join(repr(classes[k]) for k in np.flatnonzero(present == 0).tolist())
+        log.warning("%s: no image is known to have %s, so nothing can be learnt of it", name, absent)
 
 
 def _split_name(given: str, name: str) -> str:

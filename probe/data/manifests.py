@@ -1,0 +1,127 @@
+"""A manifest: a CSV or parquet table of files, labels, splits and groups."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from probe.data.nifti import volume_of
+from probe.data.screening import Listed, is_there
+from probe.data.table import UNKNOWN
+from probe.errors import ProbeError, reason
+from probe.runtime import log, optional
+
+SUFFIXES = (".csv", ".parquet")
+NOT_LABELS = ("file", "split", "group")
+FLAGS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": UNKNOWN, "-1.0": UNKNOWN, "": UNKNOWN}
+
+
+def read_manifest(path: Path, missing_ok: bool) -> Listed:
+    """The rows of a table with the columns `file`, relative to it, and optionally `split` and `group`.
+
+    The labels have one of three forms. `label` holds one name. `labels` holds names joined by `|`
+    (in parquet also a list), empty for none. Without either, every other column that holds nothing
+    but 0 and 1 (also as 0.0 and 1.0), and -1 or an empty cell for unknown, and at least one 0 or 1,
+    is a label named by its head; columns with anything else, such as an age, are left alone.
+    Raises ProbeError for a table that cannot be read, lacks a column or has both named forms, and,
+    unless `missing_ok`, for a file that is not there.
+    """
+    table = _read(path)
+    if "file" not in table:
+        raise ProbeError(f"'{path}' has no column 'file'; it has {_names(table.columns)}")
+    files = [path.parent / file for file in table["file"]]
+    missing = next((file for file in files if not missing_ok and not is_there(volume_of(file))), None)
+    if missing is not None:
+        raise ProbeError(f"'{path}' names '{missing}', which is not there")
+    if "group" in table and table["group"].eq("").any():
+        raise ProbeError(f"'{path}' has no group in row {_row(path, table['group'].eq(''))}")
+    labels, classes = _labels(table, path)
+    return Listed(
+        name=path.parent.name if path.stem == "labels" else path.stem,
+        files=files,
+        ids=table["file"].tolist(),
+        labels=labels,
+        classes=classes,
+        groups=table["group"].tolist() if "group" in table else None,
+        splits=table["split"].tolist() if "split" in table else None,
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """All cells as text, empty where there is nothing."""
+    parquet = path.suffix.lower() == ".parquet"
+    if parquet:
+        optional("pyarrow", "parquet", f"reading '{path}'")
+    try:
+        table = pd.read_parquet(path) if parquet else pd.read_csv(path, dtype=str, keep_default_na=False)
+    except Exception as error:  # a parser of damaged files raises whatever the first wrong byte leads to
+        kind = "parquet table" if parquet else "CSV"
+        raise ProbeError(f"'{path}' is not a readable {kind}: {reason(error)}") from None
+    table.columns = table.columns.map(str)
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise ProbeError(f"'{path}' has two columns '{twice[0]}'")
+    return table.reset_index(drop=True).map(_text) if parquet else table
+
+
+def _text(cell: Any) -> str:
+    if isinstance(cell, np.ndarray | list | tuple):
+        return "|".join(map(_text, cell))
+    if isinstance(cell, bytes | dict):  # such as the pixels themselves
+        return type(cell).__name__
+    if cell is None or cell is pd.NA or cell != cell:
+        return ""
+    if isinstance(cell, bool | np.bool_):
+        return str(int(cell))
+    whole = isinstance(cell, float | np.floating) and float(cell).is_integer()  # a column of integers with gaps
+    return str(int(cell) if whole else cell)
+
+
+def _labels(table: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64], list[str]]:
+    if "label" in table and "labels" in table:
+        raise ProbeError(f"'{path}' states labels in two forms, 'label' and 'labels'; keep one")
+    if "label" in table:
+        return _named(table["label"], path)
+    if "labels" in table:
+        return _several(table["labels"])
+    flags = [name for name in table.columns if name not in NOT_LABELS and _are_flags(table[name])]
+    if not flags:
+        raise ProbeError(
+            f"'{path}' has no column 'label' (one name) or 'labels' (names joined by |), nor label columns of 0 and 1; "
+            f"it has {_names(table.columns)}"
+        )
+    log.info("labels are the columns of 0 and 1: %s", _names(flags))
+    return table[flags].apply(lambda column: column.str.strip().map(FLAGS)).to_numpy(np.int64), flags
+
+
+def _are_flags(column: "pd.Series[str]") -> bool:
+    cells = set(column.str.strip())
+    return cells <= set(FLAGS) and any(FLAGS[cell] != UNKNOWN for cell in cells)
+
+
+def _named(column: "pd.Series[str]", path: Path) -> tuple[NDArray[np.int64], list[str]]:
+    column = column.str.strip()
+    if (column == "").any():
+        row = _row(path, column == "")
+        raise ProbeError(f"'{path}' has no label in row {row}; several or none per image go in a column 'labels'")
+    classes, labels = np.unique(column.to_numpy(dtype=str), return_inverse=True)
+    return labels.astype(np.int64), classes.tolist()
+
+
+def _several(column: "pd.Series[str]") -> tuple[NDArray[np.int64], list[str]]:
+    names = [[name.strip() for name in cell.split("|") if name.strip()] for cell in column]
+    classes = sorted({name for row in names for name in row})
+    labels = np.array([[name in row for name in classes] for row in names], dtype=np.int64)
+    return labels.reshape(len(names), len(classes)), classes
+
+
+def _row(path: Path, where: "pd.Series[bool]") -> int:
+    """The first row of some as a reader counts: from 1, in a CSV with the head as the first."""
+    return int(where.to_numpy().argmax()) + (2 if path.suffix.lower() == ".csv" else 1)
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(map(repr, columns)) or "none"
