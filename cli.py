@@ -17,6 +17,9 @@ cache_folder = click.option("--cache", type=click.Path(path_type=Path), help="Fo
 data_source = click.option(
     "--data", default="digits", show_default=True, help="digits, a .csv manifest, a folder of classes, or an .npz."
 )
+out_folder = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for the results."
+)
 weights_text = "pretrained, scratch, the name of a published weight, or a file."
 
 
@@ -126,9 +129,7 @@ def extract(
 @click.option(
     "--seeds", default=1, show_default=True, help="How often to repeat what is random: scratch weights, drawn splits."
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for the results."
-)
+@out_folder
 @cache_folder
 @as_json
 @settings(Network, Extraction, ProbeGrid)
@@ -162,6 +163,47 @@ def layerwise(
         return
     click.echo("\n".join(summary_lines(study)))
     click.echo("written: " + ", ".join(files))
+
+
+@main.command("data")
+@click.argument("path")
+@click.option("--seed", default=0, show_default=True, help="Of splits that are drawn, samples and permutations.")
+@out_folder
+@as_json
+@click.pass_context
+def audit(context: click.Context, path: str, seed: int, out: Path, as_json: bool) -> None:
+    """Look at the data at PATH before anyone trains on them; exit with 1 when a split leaks into another.
+
+    \b
+    Example:
+      probe data my_images/labels.csv
+    """
+    from probe.audit import audit_dataset
+    from probe.audit.words import audit_lines, write_audit
+    from probe.data import dataset
+    from probe.report import check_folder
+    from probe.results import to_json
+
+    check_folder(out)
+    found = audit_dataset(dataset(path, seed=seed), seed)
+    files = write_audit(found, out) + _draw_sheets(found, seed, out)
+    if as_json:
+        click.echo(to_json({**found.to_dict(), "files": files}))
+    else:
+        click.echo("\n".join([*audit_lines(found), "written: " + ", ".join(files)]))
+    context.exit(1 if found.leaks else 0)
+
+
+def _draw_sheets(found: Any, seed: int, out: Path) -> list[str]:
+    from figures.contact_sheet import contact_sheet
+    from figures.style import save
+    from probe.audit.samples import samples
+
+    return [
+        file
+        for stem, sheet in samples(found.data, found.readable, seed)
+        for file in save(contact_sheet(**sheet), out / f"contact-{stem}", ("png",))
+    ]
 
 
 def _draw(study: Any, out: Path) -> list[str]:

@@ -45,6 +45,11 @@ def paper(column: str = "half", aspect: float = 0.75) -> dict[Any, Any]:
     }
 
 
+def literal(text: str) -> str:
+    """A name as it is, with no part of it taken for mathematics."""
+    return text.replace("$", r"\$")
+
+
 def save(figure: Figure, stem: Any, formats: tuple[str, ...] = ("pdf", "svg", "png")) -> list[str]:
     """Write a figure in several formats, byte for byte the same for the same content; returns the files."""
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
