@@ -202,7 +202,7 @@ def _draw_sheets(found: Any, seed: int, out: Path) -> list[str]:
     return [
         file
         for stem, sheet in samples(found.data, found.readable, seed)
-        for file in save(contact_sheet(**sheet), out / f"contact-{stem}", ("png",))
+        for file in save(contact_sheet(**sheet), out / f"contact-{stem}", ("png",), dpi=200)
     ]
 
 

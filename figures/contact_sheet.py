@@ -29,9 +29,10 @@ def contact_sheet(
 ) -> Figure:
     """A figure of a page's width: images (height, width, 3), each with its name below and its split as a frame."""
     rows = max(1, ceil(len(images) / COLUMNS))
-    aspect = (rows * (1 / COLUMNS) * 1.16) + 0.09
+    aspect = rows / COLUMNS * 1.1 + 0.08
     with plt.rc_context(paper("full", aspect=aspect)):
-        figure, axes = plt.subplots(rows, COLUMNS, squeeze=False)
+        figure = Figure()  # unknown to pyplot, which would keep every sheet in memory
+        axes = figure.subplots(rows, COLUMNS, squeeze=False)
         for place, image, name, split in zip_longest(axes.flat, images, names, splits):
             if image is None:
                 place.set_axis_off()
@@ -47,6 +48,8 @@ def contact_sheet(
 def _draw(axes: Axes, image: NDArray[np.uint8], name: str, split: str) -> None:
     axes.imshow(image)
     axes.set(xticks=[], yticks=[])
-    axes.set_xlabel(literal(name if len(name) <= LONGEST else f"\N{HORIZONTAL ELLIPSIS}{name[1 - LONGEST :]}"), fontsize=5)
+    axes.set_xlabel(
+        literal(name if len(name) <= LONGEST else f"\N{HORIZONTAL ELLIPSIS}{name[1 - LONGEST :]}"), fontsize=5
+    )
     for spine in axes.spines.values():
         spine.set(visible=True, color=SPLIT_COLORS[split], linewidth=1.6)

@@ -27,7 +27,8 @@ class Audit:
 
     `images` has a row per image: id, label, group, split, width and height in pixels, mode, error
     (why it cannot be read) and `copies`, the id of the first image of the set of near-identical ones.
-    `sizes` ("WIDTHxHEIGHT", in pixels) and `modes` count images, the commonest first. `relations` says per split how far labels agree between images that look alike.
+    `sizes` ("WIDTHxHEIGHT", in pixels) and `modes` count images, the commonest first.
+    `relations` says per split how far labels agree between images that look alike.
     """
 
     data: Dataset

@@ -2,9 +2,9 @@
 
 The hash is imagehash's pHash of 256 bits: the signs, about their median, of the 16 x 16 lowest
 frequencies of the cosine transform. Of 64 bits no threshold parts copies from chest X-rays of
-different people; of 256 those differ in at least 44, while copies recompressed, rescaled to half,
-brightened by a fifth or with contrast raised by a third differ in at most 32 from 28 pixels a side
-on up (`benchmarks/near_copies.py`).
+different people; of 256 those differ in at least 44, while copies recompressed, rescaled, blurred,
+brighter or of other contrast differ in at most 32 (`benchmarks/near_copies.py`). Copies that are
+mirrored, turned or cropped by more than a hundredth are not found, nor rescaled ones of 28 pixels.
 """
 
 import imagehash
@@ -44,9 +44,7 @@ def near_sets(hashes: NDArray[np.uint64], radius: int = RADIUS) -> NDArray[np.in
     return sets[rows.ravel()]
 
 
-def _merge(
-    sets: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _merge(sets: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sets, with those that hold the ends of a link made one."""
     n = len(sets)
     graph = coo_array((np.ones(len(first), dtype=bool), (sets[first], sets[second])), shape=(n, n))

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from probe.audit.findings import Finding
 
-NEIGHBOURS = 5
+NEIGHBOURS = 10
+RAREST = 5  # images with a class, and without it, below which it is left out
 PERMUTATIONS = 999
 MOST = 2000  # rows looked at, one per group
 LEAST = 50  # rows below which nothing can be said
@@ -33,15 +34,15 @@ def label_relation(
     """The correlation of labels between an image and its nearest neighbours, and its permutation p-value.
 
     `thumbnails` are (n, pixels), `labels` (n,) or (n, classes) with -1 for unknown. Neighbours by
-    the Euclidean distance of thumbnails; one image per group, so that rows can change places. The
-    nearest-neighbour statistic of Schilling 1986 (doi:10.1080/01621459.1986.10478337) with every class
-    given the same weight; the p-value counts the true order (Phipson and Smyth 2010, doi:10.2202/1544-6115.1585).
-    None when fewer than 50 images, or no class with and without five images, are left.
+    the Euclidean distance of thumbnails of equal mean and contrast; one image per group, so that
+    rows can change places. The nearest-neighbour statistic of Schilling 1986
+    (doi:10.1080/01621459.1986.10478337) with every class given the same weight; the p-value counts
+    the true order (Phipson and Smyth 2010, doi:10.2202/1544-6115.1585). None when fewer than 50
+    images, or no class with and without five images, are left.
     """
     rows = generator.permutation(len(labels))
     if groups is not None:
-        rows = rows[np.unique(groups[rows], return_index=True)[1]]
-        rows = generator.permutation(rows)
+        rows = generator.permutation(rows[np.unique(groups[rows], return_index=True)[1]])
     rows = rows[:MOST]
     scores = _standardised(labels[rows])
     if len(rows) < LEAST or not scores.shape[1]:
@@ -60,9 +61,9 @@ def check_relations(relations: Mapping[str, Relation]) -> list[Finding]:
         Finding(
             "warning",
             "row_order",
-            f"{split}: between images that look alike labels agree no more than by chance (p = {relation.p:.2g}, "
-            f"{relation.images} images). Are the rows in the order of the images? Classes that differ in detail only "
-            "show no more either",
+            f"{split}: labels agree no more between images that look alike than by chance (p = {relation.p:.2g}, "
+            f"{relation.images} images); either the rows are not in the order of the images, or the classes differ "
+            "only in fine detail",
         )
         for split, relation in relations.items()
         if relation.p > CHANCE
@@ -74,7 +75,7 @@ def _standardised(labels: NDArray[np.int64]) -> NDArray[np.float64]:
     table = labels if labels.ndim == 2 else (labels[:, None] == np.unique(labels)).astype(np.int64)
     known = table >= 0
     with_it, without = (table == 1).sum(0), (table == 0).sum(0)
-    enough = (with_it >= NEIGHBOURS) & (without >= NEIGHBOURS)
+    enough = (with_it >= RAREST) & (without >= RAREST)
     mean = with_it[enough] / (with_it + without)[enough]
     return np.where(known[:, enough], (table[:, enough] - mean) / np.sqrt(mean * (1 - mean)), 0.0)
 
@@ -82,5 +83,9 @@ def _standardised(labels: NDArray[np.int64]) -> NDArray[np.float64]:
 def _neighbours(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     from sklearn.neighbors import NearestNeighbors  # slow to load, seldom needed
 
-    second = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(thumbnails.astype(np.float64)).kneighbors()[1]
+    values = thumbnails.astype(np.float64)
+    spread = np.maximum(values.std(1, keepdims=True), 1)  # less than a grey level is rounding
+    second = (
+        NearestNeighbors(n_neighbors=NEIGHBOURS).fit((values - values.mean(1, keepdims=True)) / spread).kneighbors()[1]
+    )
     return np.repeat(np.arange(len(second)), NEIGHBOURS), second.ravel()

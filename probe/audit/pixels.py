@@ -18,7 +18,7 @@ from probe.data import Dataset
 from probe.data.images import ImageFiles
 from probe.errors import ProbeError
 
-THUMBNAIL = 8  # pixels a side
+THUMBNAIL = 16  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,12 @@ def _look(data: Dataset, row: int) -> Look:
         image = data.images.load(row)
     except ProbeError as error:
         return Look(error=str(error))
-    plain = all(low == high for low, high in image.getextrema())
+    pixels = np.asarray(image)
+    plain = bool((pixels == pixels[0, 0]).all())
     return Look(
         size=image.size,
         mode=_stored_mode(data, row),
-        content=hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest(),
+        content=hashlib.sha256(f"{image.size}".encode() + pixels.tobytes()).hexdigest(),
         likeness=None if plain else perceptual_hash(image),
         thumbnail=np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)).ravel(),
     )

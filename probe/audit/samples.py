@@ -24,8 +24,8 @@ def samples(data: Dataset, readable: NDArray[np.bool_], seed: int) -> Iterator[t
         rows = np.flatnonzero(shown & readable)
         if not len(rows):
             continue
-        drawn = np.random.default_rng([seed, number]).choice(rows, min(IMAGES, len(rows)), replace=False)
-        drawn = sorted(drawn.tolist(), key=lambda row: (SPLITS.index(data.splits[row]), row))
+        some = np.random.default_rng([seed, number]).choice(rows, min(IMAGES, len(rows)), replace=False)
+        drawn = sorted(some.tolist(), key=lambda row: (SPLITS.index(data.splits[row]), row))
         yield (
             f"{number:02d}-{re.sub(r'[^A-Za-z0-9]+', '_', title)[:40]}",
             {
