@@ -28,4 +28,6 @@ result = subprocess.run(
 answer = json.loads(result.stdout)
 assert [arm["weights"] for arm in answer["arms"]] in (["scratch"], ["pretrained", "scratch"])
 assert all(Path(file).stat().st_size for file in answer["files"])
+found = subprocess.run([command, "data", "digits", "--json"], capture_output=True, text=True, check=True)
+assert json.loads(found.stdout)["images"] == 1797
 print("smoke test passed:", answer["arms"][0]["best"]["tap"])

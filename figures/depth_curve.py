@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from figures.style import COLORS, MARKERS, paper
+from figures.style import COLORS, MARKERS, literal, paper
 
 CHANCE = 0.5  # AUROC of a read-out that knows nothing
 MOST_NAMES = 26  # tap names that fit under a column
@@ -57,11 +57,6 @@ def depth_curve(
 def weights_name(weights: str) -> str:
     """How an arm's weights are called in print: a file by its stem."""
     return Path(weights).stem if weights.endswith(FILES) else weights
-
-
-def literal(text: str) -> str:
-    """A name as it is, with no part of it taken for mathematics."""
-    return text.replace("$", r"\$")
 
 
 def draw_arm(axes: Axes, rows: pd.DataFrame, label: str, order: int, marked: str | None) -> None:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 INCH = 25.4  # millimetres
 WIDTHS = {"half": 88 / INCH, "full": 180 / INCH}  # of a column and of a page, in inches
+DPI = 300  # of print; a screen does with fewer
 COLORS = (
     "#0072B2",
     "#D55E00",
@@ -25,7 +26,7 @@ def paper(column: str = "half", aspect: float = 0.75) -> dict[Any, Any]:
         "figure.figsize": (width, width * aspect),
         "figure.dpi": 150,
         "figure.constrained_layout.use": True,
-        "savefig.dpi": 300,
+        "savefig.dpi": DPI,
         "font.family": "DejaVu Sans",
         "font.size": 7,
         "axes.titlesize": 7.5,
@@ -45,11 +46,16 @@ def paper(column: str = "half", aspect: float = 0.75) -> dict[Any, Any]:
     }
 
 
-def save(figure: Figure, stem: Any, formats: tuple[str, ...] = ("pdf", "svg", "png")) -> list[str]:
+def literal(text: str) -> str:
+    """A name as it is, with no part of it taken for mathematics."""
+    return text.replace("$", r"\$")
+
+
+def save(figure: Figure, stem: Any, formats: tuple[str, ...] = ("pdf", "svg", "png"), dpi: int = DPI) -> list[str]:
     """Write a figure in several formats, byte for byte the same for the same content; returns the files."""
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     files = [f"{stem}.{kind}" for kind in formats]
     with plt.rc_context(paper()):  # fonts and dpi are read when a file is written
         for kind, file in zip(formats, files, strict=True):
-            figure.savefig(file, format=kind, metadata=undated[kind])
+            figure.savefig(file, format=kind, metadata=undated[kind], dpi=dpi)
     return files

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from probe.audit import Finding, quick_audit
 from probe.cache import Features, Notebook, default_folder, extract, recall
 from probe.data import Dataset, FileHashes, dataset
 from probe.errors import ProbeError, Unreachable
@@ -46,6 +47,7 @@ class Study:
     skipped: list[dict[str, str]]
     rows: pd.DataFrame = field(repr=False)
     delta: float
+    findings: list[Finding]
 
     def summaries(self) -> list[dict[str, Any]]:
         """Per arm: its taps, the best on validation, the earliest sufficient one, and the oracle."""
@@ -68,7 +70,8 @@ def run_layerwise(
 
     Without `weights`, pretrained and scratch are set side by side, and a pretrained network that
     cannot be had is skipped, loudly; asked for by name it is an error. More than one of `seeds`
-    repeats what is random: scratch weights and splits that were drawn.
+    repeats what is random: scratch weights and splits that were drawn. What the quick audit finds
+    is told and kept; the run goes on.
     """
     network, extraction, grid = network or Network(), extraction or Extraction(), grid or ProbeGrid()
     place = Path(cache) if cache else default_folder()
@@ -76,6 +79,9 @@ def run_layerwise(
     if not isinstance(table, Dataset):
         table = dataset(table, seed=seeds[0], cache=place, **asdict(reading or Reading()))
     _describe_data(table)
+    findings = quick_audit(table, FileHashes(place))
+    for finding in findings:
+        log.warning("%s: %s", finding.level.upper(), finding.text)
     arms: list[Arm] = []
     skipped: list[dict[str, str]] = []
     for arch in dict.fromkeys(archs):
@@ -96,7 +102,7 @@ def run_layerwise(
     if table.skipped:
         count = make_row(study="layerwise", dataset=table.name, metric="skipped_images", value=len(table.skipped))
         rows = frame([*rows.to_dict(orient="records"), count])
-    return Study(table, arms, skipped, rows, grid.delta)
+    return Study(table, arms, skipped, rows, grid.delta, findings)
 
 
 def summarise(rows: pd.DataFrame, arm: Arm, delta: float) -> dict[str, Any]:
@@ -133,6 +139,7 @@ def facts(study: Study, settings: Mapping[str, Any], command: Sequence[str] = ()
         "versions": versions(),
         "hardware": hardware(device),
         "data": study.data.facts(),
+        "audit": [asdict(finding) for finding in study.findings],
         "arms": [
             {"seed": seed, "origin": features.origin, "features": str(features.folder), "request": features.details}
             for arm in study.arms

@@ -20,7 +20,7 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["extraction"],
     ["cache"],
     ["metrics", "statistics", "results"],
-    ["probes"],
+    ["audit", "probes"],
     ["study"],
     ["report"],
 ]

@@ -7,6 +7,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import probe
+from probe.audit import audit_dataset
+from probe.audit.order import CHANCE
 from probe.settings import Extraction
 
 
@@ -33,6 +35,21 @@ def test_real_data_are_read_as_they_are(shared: Path, name: str, task: str, coun
     assert data.task == task
     assert tuple(data.counts().values()) == counts
     assert data.images.load(len(data) - 1).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("name", "leaks", "kinds"),
+    [
+        ("ham224_a", 0, {"near_identical_within": 3}),
+        ("nih_cxr224", 0, {"missing_class": 0, "identical_within": 1}),
+        ("busi256", 78, {"near_identical": 78, "near_identical_labels": 6, "near_identical_within": 55}),
+    ],
+)
+def test_what_the_audit_finds(shared: Path, name: str, leaks: int, kinds: dict[str, int]) -> None:
+    audit = audit_dataset(probe.dataset(shared / name / "labels.csv"))
+    assert {finding.kind: len(finding.sets) for finding in audit.findings} == kinds
+    assert sum(len(finding.sets) for finding in audit.findings if finding.level == "leakage") == leaks
+    assert all(relation.p <= CHANCE for relation in audit.relations.values())
 
 
 def test_pretrained_beats_scratch_on_breast_ultrasound(shared: Path, resnet18: Path) -> None:

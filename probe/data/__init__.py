@@ -3,6 +3,6 @@
 from probe.data.fingerprints import FileHashes
 from probe.data.sources import dataset
 from probe.data.splits import SPLITS
-from probe.data.table import Dataset, make_dataset
+from probe.data.table import Dataset, TornGroups, make_dataset
 
-__all__ = ["SPLITS", "Dataset", "FileHashes", "dataset", "make_dataset"]
+__all__ = ["SPLITS", "Dataset", "FileHashes", "TornGroups", "dataset", "make_dataset"]

@@ -108,6 +108,14 @@ class Dataset:
         return replace(self, splits=splits, seed=seed)
 
 
+class TornGroups(ProbeError):
+    """Groups lie in more than one split; `data` is the table as it stands, for the audit to look at."""
+
+    def __init__(self, message: str, data: Dataset) -> None:
+        super().__init__(message)
+        self.data = data
+
+
 def make_dataset(
     name: str,
     images: Images,
@@ -137,8 +145,7 @@ def make_dataset(
     drawn = tuple(split for split in SPLITS if split not in given)
     group_array = None if groups is None else np.array(groups, dtype=str)
     final = draw_splits(given, labels, group_array, drawn, seed) if drawn or "" in given else given
-    _check_groups(name, group_array, final)
-    return Dataset(
+    data = Dataset(
         name=name,
         images=images,
         ids=np.array(ids, dtype=str),
@@ -151,6 +158,8 @@ def make_dataset(
         image_size=image_size,
         skipped=tuple(skipped),
     )
+    _check_groups(data)
+    return data
 
 
 def _check_labels(name: str, labels: NDArray[np.int64], classes: Sequence[str]) -> None:
@@ -172,14 +181,15 @@ def _split_name(given: str, name: str) -> str:
     return split
 
 
-def _check_groups(name: str, groups: NDArray[np.str_] | None, splits: NDArray[np.str_]) -> None:
-    if groups is None:
+def _check_groups(data: Dataset) -> None:
+    if data.groups is None:
         return
-    pairs = np.unique(np.stack([groups, splits]), axis=1)
+    pairs = np.unique(np.stack([data.groups, data.splits]), axis=1)
     names, counts = np.unique(pairs[0], return_counts=True)
     torn = names[counts > 1]
     if len(torn):
-        raise ProbeError(
-            f"{name}: {len(torn)} groups lie in more than one split ('{torn[0]}' for one), so scores would be "
-            "too good; mend the splits, or leave them out and they are drawn by group"
+        raise TornGroups(
+            f"{data.name}: {len(torn)} groups lie in more than one split ('{torn[0]}' for one), so scores would be "
+            "too good; mend the splits, or leave them out and they are drawn by group",
+            data,
         )
