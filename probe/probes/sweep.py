@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from probe.cache import Features
 from probe.errors import ProbeError
-from probe.metrics import MACRO, Scores, ones, score
+from probe.metrics import MACRO, Scores, ones, score, unscored
 from probe.names import unknown
 from probe.probes.linear import Path, fit_path
 from probe.results import frame, make_row
@@ -22,6 +22,7 @@ from probe.statistics import bootstrap_weights, gap_bounds, percentile_interval
 
 SELECTS = "auroc"  # the metric on which a strength and a tap are chosen
 GAP = "auroc_gap"  # best tap minus this one on validation; its upper bound decides what is sufficient
+COUNTED = "classes_scored"  # how many classes the averages of a split are over
 PROBES = ("linear",)
 
 Rows = tuple[NDArray[np.floating], NDArray[np.int64]]  # features (n, d) and labels of a split
@@ -60,7 +61,7 @@ def choose(
     path = fit_path(*train, task, len(classes), strengths)
     plain = ones(len(val[1]))
     scores = [
-        score(task, val[1], path.probabilities(val[0], s), plain, classes)[SELECTS, MACRO][0]
+        score(task, val[1], path.probabilities(val[0], s), plain, classes, metrics=[SELECTS])[SELECTS, MACRO][0]
         for s in range(len(strengths))
     ]
     if np.isnan(scores).any():
@@ -105,12 +106,17 @@ def _one_seed(
 ) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
     """Rows of one network, and its bootstrap draws on validation, (taps, 1 + draws); the first is the plain score."""
     weights = {split: _weights(features, split, grid) for split in ("train", "val", "test")}
+    scored = {split: _scored_classes(features, split) for split in weights}
     rows: list[dict[str, Any]] = []
     draws = []
     for tap in tqdm(features.taps, unit="tap", disable=None, desc="probes", leave=False):
         scores, chosen, refitted = _scores(features, tap["tap"], grid, weights)
         known = _known(features, tap, study) | {"seed": seed, "method": "linear"}
         rows += [row for split in scores for row in _score_rows(scores[split], known | {"split": split})]
+        rows += [
+            make_row(**known, split=split, metric=COUNTED, **{"class": MACRO}, value=count)
+            for split, count in scored.items()
+        ]
         rows.append(make_row(**known, split="val", metric="chosen_c", value=chosen.strength))
         for split, converged in (("train", chosen.converged), ("test", refitted)):
             rows.append(make_row(**known, split=split, metric="converged", value=float(converged)))
@@ -118,6 +124,19 @@ def _one_seed(
                 log.warning("the probe of %s at '%s' did not converge; its scores may be off", split, tap["tap"])
         draws.append(scores["val"][SELECTS, MACRO])
     return rows, np.array(draws)
+
+
+def _scored_classes(features: Features, split: str) -> int:
+    """How many classes have both positive and negative images in a split; the others are named in a warning."""
+    data = features.data
+    lacking = unscored(data.task, data.labels[data.splits == split], data.classes)
+    left = len(data.classes) - len(lacking)
+    if lacking:
+        named = ", ".join(f"{name} (no {kind} image)" for name, kind in lacking.items())
+        log.warning(
+            "%s of %s: averages are over %d of %d classes, without %s", split, data.name, left, len(data.classes), named
+        )
+    return left
 
 
 def _weights(features: Features, split: str, grid: ProbeGrid) -> RowWeights:
@@ -174,11 +193,12 @@ def _known(features: Features, tap: Mapping[str, Any], study: str) -> dict[str, 
 
 
 def _score_rows(scores: Scores, known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for (metric, name), values in scores.items():
-        low, high = percentile_interval(values[1:]) if len(values) > 1 else (None, None)
-        rows.append(make_row(**known, metric=metric, **{"class": name}, value=values[0], ci_low=low, ci_high=high))
-    return rows
+    lines = np.stack(list(scores.values()))
+    intervals = percentile_interval(lines[:, 1:]) if lines.shape[1] > 1 else np.full((len(lines), 2), np.nan)
+    return [
+        make_row(**known, metric=metric, **{"class": name}, value=line[0], ci_low=low, ci_high=high)
+        for (metric, name), line, (low, high) in zip(scores, lines, intervals, strict=True)
+    ]
 
 
 def _gap_rows(features: Features, draws: NDArray[np.float64], study: str) -> list[dict[str, Any]]:
