@@ -130,13 +130,20 @@ def calibration_error_by_hand(right: np.ndarray, sure: np.ndarray, weight: np.nd
 
 
 @settings(max_examples=30, deadline=None)
-@given(n=st.integers(1, 50), k=st.integers(3, 5), digits=st.sampled_from([0, 1, 15]), seed=SEEDS)
+@given(n=st.integers(1, 50), k=st.integers(3, 5), digits=st.sampled_from([1, 2, 15]), seed=SEEDS)
 def test_the_calibration_error_is_its_definition(n: int, k: int, digits: int, seed: int) -> None:
     p, rng = probabilities(n, k, seed, digits), np.random.default_rng(seed)
     y, w = rng.integers(0, k, n), rng.integers(1, 4, (2, n)).astype(float)
     found = score("multiclass", y, p, w, NAMES[:k], metrics=["ece"])["ece", MACRO]
     for b in range(2):
         assert found[b] == pytest.approx(calibration_error_by_hand(p.argmax(1) == y, p.max(1), w[b]))
+
+
+def test_bins_are_closed_on_the_right() -> None:
+    """.4 is the upper edge of the sixth of 15 bins, so .41 is in another one; mean of both, they would be right."""
+    p = np.array([[0.4, 0.3, 0.3], [0.41, 0.3, 0.29]])
+    y, apart = np.array([1, 0]), (0.4 + 0.59) / 2
+    assert score("multiclass", y, p, ones(2), NAMES[:3], metrics=["ece"])["ece", MACRO][0] == pytest.approx(apart)
 
 
 def test_certain_and_right_is_calibrated_and_certain_and_wrong_is_not() -> None:

@@ -54,8 +54,8 @@ def calibration_error(answers: Answers, sure: Probabilities, counts: Counts) -> 
     """
     rows, columns = np.nonzero(answers >= 0)
     stated = sure[rows, columns]
-    edges = np.linspace(0, 1, BINS + 1)
-    bins = columns * BINS + np.clip(np.searchsorted(edges, stated, side="left") - 1, 0, BINS - 1)
+    edges = np.arange(1, BINS) / BINS
+    bins = columns * BINS + np.searchsorted(edges, stated, side="left")
     size = sure.shape[1] * BINS
     apart = np.abs(add_up(bins, rows, size, counts, answers[rows, columns] - stated))
     known = add_up(columns, rows, sure.shape[1], counts)
