@@ -17,7 +17,9 @@ from test_extraction import tiny_data, tiny_net
 import probe
 from probe import extraction
 from probe.cache import Features, extract
-from probe.cache.store import CHUNK, replace_text
+from probe.cache.manifest import read_manifest
+from probe.cache.signed import replace_text, write_signed
+from probe.cache.store import CHUNK
 from probe.data import Dataset
 from probe.settings import Extraction
 
@@ -124,9 +126,9 @@ def test_an_array_never_mixes_two_batch_sizes(many: Dataset) -> None:
     net = tiny_net()
     features = extract(net, many, SMALL)
     whole = files(features)
-    manifest = json.loads((features.folder / "manifest.json").read_text())
+    manifest = read_manifest(features.folder)
     del manifest["chunks"]["0"]
-    (features.folder / "manifest.json").write_text(json.dumps(manifest))
+    write_signed(features.folder / "manifest.json", manifest)
     assert files(extract(net, many, Extraction(batch_size=50))) == whole
 
 
