@@ -89,7 +89,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ProbeError as error:
-            click.echo(f"probe: {error}", err=True)
+            click.echo(f"probe: {' '.join(str(error).splitlines())}", err=True)  # names of files may hold line breaks
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo(STOPPED, err=True)

@@ -1,5 +1,6 @@
 """What a cache holds: listed, measured, looked up."""
 
+import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from probe.errors import ProbeError
 from probe.names import unknown
 
 DIGEST = re.compile("[0-9a-f]{32}")
-DAY = 86400  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +41,13 @@ class Entry:
         partial = f"{self.done / self.rows:.0%} made" if self.state == "partial" and self.done is not None else None
         known = [self.arch, self.weights, self.dataset, self.taps, self.rows]
         cells = ["?" if cell is None else cell if isinstance(cell, int) else str(cell) for cell in known]
-        return [self.digest[:12], partial or self.state, *cells, f"{self.bytes / 1e6:.1f}", self.used]
+        return [self.digest[:12], partial or self.state, *cells, f"{self.bytes / 1e6:.1f}", self.used[:19]]
 
 
 def entries(cache: Path) -> list[Entry]:
     """Every set of features in a cache, the last used first. Raises ProbeError for what is no folder."""
     try:
-        folders = [path for path in cache.iterdir() if DIGEST.fullmatch(path.name)]
+        folders = [path for path in cache.iterdir() if DIGEST.fullmatch(path.name) and _is_ours(path)]
         return sorted(map(_entry, folders), key=lambda entry: (entry.used, entry.digest), reverse=True)
     except FileNotFoundError as error:
         if error.filename in (None, str(cache)):
@@ -84,12 +84,12 @@ def size(cache: Path) -> dict[str, Any]:
 
 def of_other_versions(folder: Path, request: dict[str, Any]) -> dict[str, str]:
     """Digests of the same features made with other versions, and what differs."""
-    found = {}
+    found, asked = {}, json.loads(json.dumps(request))  # as a manifest would hold it
     for entry in entries(folder.parent):
         made = read_loosely(Path(entry.folder)).get("request")
         if not isinstance(made, dict) or entry.digest == folder.name or not {"state", "data"} <= made.keys():
             continue
-        if all(made[key] == request[key] for key in made.keys() & request.keys() - {"versions", "format"}):
+        if all(made[key] == asked[key] for key in made.keys() & asked.keys() - {"versions", "format"}):
             found[entry.digest] = _difference(made, request)
     return found
 
@@ -101,6 +101,10 @@ def _difference(made: dict[str, Any], request: dict[str, Any]) -> str:
     if made.get("format") != FORMAT:
         changed.append(f"cache format {made.get('format')}, now {FORMAT}")
     return "; ".join(changed)
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / NAME).is_file() or any(folder.glob("*.npy"))
 
 
 def _entry(folder: Path) -> Entry:
@@ -141,7 +145,7 @@ def store_of(folder: Path, manifest: dict[str, Any]) -> Store:
 
 def iso_time(seconds: float) -> str:
     """Seconds since 1970 as text whose order is that of time."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _bytes(folder: Path) -> int:

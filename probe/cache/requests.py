@@ -1,5 +1,6 @@
 """What a set of features is: weights, images, numerics and versions, and the digest that names it."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,9 +69,13 @@ class Notebook:
         except OSError as error:
             log.warning("cannot remember this network in '%s': %s; a later run builds it", self._folder, error.strerror)
 
+    def files(self) -> list[Path]:
+        """Every note, and nothing else that may lie there."""
+        return sorted(path for path in self._folder.glob("*.json") if re.fullmatch("[0-9a-f]{32}", path.stem))
+
     def damaged(self) -> list[Path]:
         """Notes that are not what was written."""
-        return [path for path in sorted(self._folder.glob("*.json")) if not _is_whole(path)]
+        return [path for path in self.files() if not _is_whole(path)]
 
     def _path(self, recipe: Any) -> Path:
         return self._folder / f"{digest_of(recipe)}.json"

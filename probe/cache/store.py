@@ -135,7 +135,8 @@ class Store:
         """Write one chunk of every array, then enter it."""
         with self._writing():
             sums = {tap: self.arrays[tap].write(start, values) for tap, values in block.items()}
-            self.manifest["chunks"][str(start)] = sums
+            entered = {**self.manifest["chunks"], str(start): sums}
+            self.manifest["chunks"] = dict(sorted(entered.items(), key=lambda chunk: int(chunk[0])))
             self._write_manifest()
 
     def state_rows(self, lines: Callable[[], Iterable[str]]) -> None:

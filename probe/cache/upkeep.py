@@ -93,8 +93,8 @@ def remove_all(
 
 def _remove_index(cache: Path) -> None:
     try:
-        if (cache / RECIPES).is_dir():
-            shutil.rmtree(cache / RECIPES)
+        for path in Notebook(cache).files():
+            path.unlink()
         (cache / "files.sqlite").unlink(missing_ok=True)
     except OSError as error:
         raise ProbeError(f"cannot remove what '{cache}' remembers: {error.strerror}") from None
