@@ -156,8 +156,11 @@ def layerwise(
     chosen = {
         kind: asdict(of) for kind, of in (("network", network), ("extraction", extraction), ("probes", probegrid))
     }
-    files = write_study(study, facts(study, chosen, ["probe", *sys.argv[1:]]), out)
-    files += _draw(study, out)
+    try:
+        files = write_study(study, facts(study, chosen, ["probe", *sys.argv[1:]]), out)
+        files += _draw(study, out)
+    except OSError as error:
+        raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}; the features are kept") from None
     if as_json:
         click.echo(to_json({"arms": study.summaries(), "skipped": study.skipped, "files": files}))
         return

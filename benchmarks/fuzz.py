@@ -278,21 +278,24 @@ def complaint(arguments: list[str]) -> tuple[str, str]:
     found_damage = code == 1 and arguments[:2] == ["cache", "verify"]
     if code not in begins or not (found_damage or last.startswith(begins[code])) or "Traceback" in result.output:
         return str(code), f"exit code {code}: {result.stderr[-500:]}"
-    if os.environ.get("FUZZ_SHOW"):
-        print(arguments, code, last)
     return str(code), ""
 
 
-def case(kind: str, rng: Rng) -> tuple[str, str, list[str]]:
+def case(kind: str, rng: Rng, limit: int = 120) -> tuple[str, str, list[str]]:
     """One case in a folder of its own: exit code, complaint, arguments."""
-    before = Path.cwd()
+    before, arguments = Path.cwd(), [kind]
+    signal.signal(signal.SIGALRM, _too_long)
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
+        signal.alarm(limit)
         try:
             good(rng)
             arguments = KINDS[kind](rng)
             return (*complaint(arguments), arguments)
+        except Hang:
+            return "", f"not done after {limit} s", arguments
         finally:
+            signal.alarm(0)
             os.chdir(before)
 
 
@@ -306,17 +309,11 @@ def main() -> None:
     for name, default in (("cases", 1000), ("seed", 0), ("limit", 120), ("case", -1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
-    signal.signal(signal.SIGALRM, _too_long)
     codes: Counter[tuple[str, str]] = Counter()
     failed = 0
     for number in [given.case] if given.case >= 0 else range(given.cases):
         kind = list(KINDS)[number % len(KINDS)]
-        signal.alarm(given.limit)
-        try:
-            code, wrong, arguments = case(kind, np.random.default_rng([given.seed, number]))
-        except Hang:
-            code, wrong, arguments = "", f"not done after {given.limit} s", []
-        signal.alarm(0)
+        code, wrong, arguments = case(kind, np.random.default_rng([given.seed, number]), given.limit)
         codes[kind, code] += 1
         if wrong:
             failed += 1

@@ -1,5 +1,6 @@
 """The command line: a bad request is answered by one line on stderr and an exit code, never by a traceback."""
 
+import errno
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -228,6 +229,19 @@ def test_an_interruption_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     result = invoke("extract", "--arch", ARCH)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1].startswith("probe: stopped")
+
+
+def test_results_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    make_files()
+    monkeypatch.setattr("probe.report.append_rows", full)
+    result = invoke(*layerwise(c_grid="1", draws="100"))
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        "probe: cannot write results to 'results': No space left on device"
+    )
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def of_other_versions(folder: Path, request: dict[str, Any]) -> dict[str, str]:
     """Digests of the same features made with other versions, and what differs."""
     found, asked = {}, json.loads(json.dumps(request))  # as a manifest would hold it
     for entry in entries(folder.parent):
-        made = read_loosely(Path(entry.folder)).get("request")
+        made = read_loosely(Path(entry.folder) / NAME).get("request")
         if not isinstance(made, dict) or entry.digest == folder.name or not {"state", "data"} <= made.keys():
             continue
         if all(made[key] == asked[key] for key in made.keys() & asked.keys() - {"versions", "format"}):
@@ -112,7 +112,7 @@ def _entry(folder: Path) -> Entry:
         manifest = read_manifest(folder)
         state = "partial"
     except Unusable as unusable:
-        manifest, state = read_loosely(folder), unusable.kind
+        manifest, state = read_loosely(folder / NAME), unusable.kind
     done = None
     if state == "partial":
         store = store_of(folder, manifest)

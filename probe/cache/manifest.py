@@ -34,8 +34,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise Unusable("damaged", f"{NAME} cannot be read: {error.strerror}") from None
     except Damaged:
-        found = read_loosely(folder)
-        if "checksum" in found or "request" not in found or _format(found) == FORMAT:  # format 1 had no checksum
+        found = read_loosely(folder / NAME)
+        if not is_unsigned(found):
             raise Unusable("damaged", f"{NAME} is damaged") from None
     if _format(found) != FORMAT or not found.keys() >= FIELDS:
         raise Unusable("old", f"written by another version (format {_format(found)}; this one reads {FORMAT})")
@@ -44,13 +44,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return found
 
 
-def read_loosely(folder: Path) -> dict[str, Any]:
-    """What can be made out of a manifest, to show and not to rely on."""
+def read_loosely(path: Path) -> dict[str, Any]:
+    """What can be made out of a signed file that may be damaged, to show and not to rely on."""
     try:
-        found = json.loads((folder / NAME).read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def is_unsigned(found: dict[str, Any]) -> bool:
+    """Whether this is of a format before checksums, rather than damaged."""
+    return "checksum" not in found and "request" in found and _format(found) != FORMAT
 
 
 def _format(found: dict[str, Any]) -> Any:

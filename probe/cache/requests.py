@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe.cache.manifest import FORMAT, digest_of
+from probe.cache.manifest import FORMAT, digest_of, is_unsigned, read_loosely
 from probe.cache.signed import Damaged, read_signed, write_signed
 from probe.data import Dataset, FileHashes
 from probe.runtime import log, versions
@@ -53,12 +53,12 @@ class Notebook:
 
     def recall(self, recipe: Any) -> dict[str, Any] | None:
         """What was noted for a recipe, or None."""
+        path = self._path(recipe)
+        if _is_damaged(path):
+            log.warning("%s is damaged; the network is built again", path)
         try:
-            return read_signed(self._path(recipe))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            return read_signed(path)
         except (OSError, Damaged):
-            log.warning("%s is damaged; the network is built again", self._path(recipe))
             return None
 
     def note(self, recipe: Any, outcome: dict[str, Any]) -> None:
@@ -75,15 +75,17 @@ class Notebook:
 
     def damaged(self) -> list[Path]:
         """Notes that are not what was written."""
-        return [path for path in self.files() if not _is_whole(path)]
+        return [path for path in self.files() if _is_damaged(path)]
 
     def _path(self, recipe: Any) -> Path:
         return self._folder / f"{digest_of(recipe)}.json"
 
 
-def _is_whole(path: Path) -> bool:
+def _is_damaged(path: Path) -> bool:
     try:
         read_signed(path)
-    except (OSError, Damaged):
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    return True
+    except (OSError, Damaged):
+        return not is_unsigned(read_loosely(path))
+    return False
