@@ -1,9 +1,9 @@
 """Data larger than memory: peak memory and bytes on disk as the images grow tenfold.
 
 Command: `python benchmarks/memory.py` (10,000 and 100,000 synthetic images through timm's `test_resnet`;
-`--images N` sets the larger number). Every number is measured in a process of its own. The larger
-extraction is killed half way and goes on in a second process, whose peak counts too. The peak of
-`verify` is what it takes above the interpreter with its imports.
+`--images N` sets the larger number). Every number is measured in a process of its own; at the end
+one extraction is killed half way and goes on in a second process. The peak of `verify` is what it
+takes above the interpreter with its imports.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from probe.cache.inventory import entries
 
 MB = 1e6
 
@@ -47,15 +49,19 @@ def check(cache: Path, _: int) -> dict[str, float]:
     return {"peak": peak() - before}
 
 
-def apart(job: str, cache: Path, count: int, limit: float | None = None) -> dict[str, float]:
-    """A job in a process of its own; an empty answer when it was killed after `limit` seconds."""
+def apart(job: str, cache: Path, count: int, half_way: bool = False) -> dict[str, float]:
+    """A job in a process of its own, killed when half of the rows are there if `half_way`: its peak and its answer."""
     command = [sys.executable, __file__, "--job", job, "--cache", str(cache), "--images", str(count)]
     start = time.perf_counter()
-    try:
-        out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=limit).stdout
-    except subprocess.TimeoutExpired:
-        return {}
-    return {**json.loads(out.splitlines()[-1]), "seconds": time.perf_counter() - start}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while half_way and not any((entry.done or 0) >= count // 2 for entry in entries(cache)):
+            time.sleep(0.2)
+        if half_way:
+            process.kill()
+        out = process.communicate()[0]
+    assert half_way or process.returncode == 0
+    answer = json.loads(out.splitlines()[-1]) if out else {}
+    return {**answer, "seconds": time.perf_counter() - start}
 
 
 def main() -> None:
@@ -69,19 +75,23 @@ def main() -> None:
         print(json.dumps((make if given.job == "make" else check)(given.cache, given.images)))
         return
     print(f"{'images':>8}  {'seconds':>7}  {'peak MB':>7}  {'payload MB':>10}  {'on disk':>7}  {'verify MB':>9}")
-    peaks, limit = [], None
+    peaks = []
     for count in (given.images // 10, given.images):
         with tempfile.TemporaryDirectory() as folder:
-            killed = bool(limit) and not apart("make", Path(folder), count, limit)
-            made, checked = apart("make", Path(folder), count), apart("check", Path(folder), count)
-        peaks.append(made["peak"])
-        limit = 5 * made["seconds"]
+            whole = apart("make", Path(folder), count)
+            checked = apart("check", Path(folder), count)
+        peaks.append(whole["peak"])
         print(
-            f"{count:>8}  {made['seconds']:>7.0f}  {made['peak'] / MB:>7.0f}  {made['payload'] / MB:>10.1f}"
-            f"  {made['ratio']:>7.4f}  {checked['peak'] / MB:>9.2f}{'  (resumed after a kill)' * killed}",
+            f"{count:>8}  {whole['seconds']:>7.0f}  {whole['peak'] / MB:>7.0f}  {whole['payload'] / MB:>10.1f}"
+            f"  {whole['ratio']:>7.4f}  {checked['peak'] / MB:>9.2f}",
             flush=True,
         )
-    print(f"ten times the images, {peaks[1] / peaks[0]:.3f} times the peak")
+    print(f"ten times the images, {peaks[1] / peaks[0]:.3f} times the peak", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        apart("make", Path(folder), given.images // 10, half_way=True)
+        done = entries(Path(folder))[0].done
+        resumed = apart("make", Path(folder), given.images // 10)
+    print(f"killed after {done} images; the rest took {resumed['seconds']:.0f} s, peak {resumed['peak'] / MB:.0f} MB")
 
 
 if __name__ == "__main__":
