@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from probe.commands import Commands, settings, text_table
+from probe.errors import ProbeError
 from probe.settings import Extraction, Network, ProbeGrid, Reading
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else to stdout.")
@@ -159,8 +160,11 @@ def layerwise(
     )  # fmt: skip
     kinds: dict[str, Any] = {"reading": reading, "network": network, "extraction": extraction, "probes": probegrid}
     chosen = {kind: asdict(of) for kind, of in kinds.items()}
-    files = write_study(study, facts(study, chosen, ["probe", *sys.argv[1:]]), out)
-    files += _draw(study, out)
+    try:
+        files = write_study(study, facts(study, chosen, ["probe", *sys.argv[1:]]), out)
+        files += _draw(study, out)
+    except OSError as error:
+        raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}; the features are kept") from None
     if as_json:
         found = {"arms": study.summaries(), "skipped": study.skipped, "skipped_images": study.data.skipped}
         click.echo(to_json({**found, "files": files}))
@@ -216,6 +220,118 @@ def _draw_sheets(found: Any, seed: int, out: Path) -> list[str]:
         for stem, sheet in samples(found.data, found.readable, seed)
         for file in save(contact_sheet(**sheet), out / f"contact-{stem}", ("png",), dpi=200)
     ]
+
+
+@main.group("cache")
+def cache_group() -> None:
+    """List, check, measure or empty the feature cache.
+
+    \b
+    Example:
+      probe cache ls
+    """
+
+
+@cache_group.command("ls")
+@cache_folder
+@as_json
+def cache_ls(cache: Path | None, as_json: bool) -> None:
+    """List what features there are, the last used first.
+
+    \b
+    Example:
+      probe cache ls
+    """
+    from probe.cache import default_folder
+    from probe.cache.inventory import entries
+
+    found = entries(cache or default_folder())
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in found]))
+        return
+    head = ["digest", "state", "arch", "weights", "data", "taps", "images", "MB", "last used"]
+    click.echo(text_table(head, [entry.cells() for entry in found]))
+
+
+@cache_group.command("verify")
+@click.argument("digests", nargs=-1)
+@cache_folder
+@as_json
+def cache_verify(digests: Sequence[str], cache: Path | None, as_json: bool) -> None:
+    """Compare the features with their checksums: all of them, or those whose DIGESTS begin so.
+
+    Exit code 1 when something is damaged; the next run that needs it makes it again.
+
+    \b
+    Example:
+      probe cache verify
+    """
+    from probe.cache import default_folder
+    from probe.cache.upkeep import verify_all
+
+    findings = verify_all(cache or default_folder(), digests)
+    if as_json:
+        click.echo(json.dumps(findings))
+    else:
+        lines = [
+            [finding["name"], finding["state"], fault] for finding in findings for fault in finding["faults"] or [""]
+        ]
+        click.echo(text_table(["what", "state", "damage"], lines))
+    if any(finding["faults"] for finding in findings):
+        sys.exit(1)
+
+
+@cache_group.command("rm")
+@click.argument("digests", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Everything, and what is remembered of files and networks.")
+@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="What was not used for so many days.")
+@cache_folder
+@as_json
+def cache_rm(
+    digests: Sequence[str], everything: bool, older_than: float | None, cache: Path | None, as_json: bool
+) -> None:
+    """Delete the features whose DIGESTS begin so. What a running process works on stays.
+
+    \b
+    Example:
+      probe cache rm --older-than 90
+    """
+    if bool(digests) + everything + (older_than is not None) != 1:
+        raise click.UsageError("name DIGESTS, or give --all, or --older-than DAYS: one of the three")
+    from probe.cache import default_folder
+    from probe.cache.upkeep import remove_all
+
+    removed, kept = remove_all(cache or default_folder(), digests, older_than)
+    freed = sum(entry.bytes for entry in removed)
+    gone = [entry.digest for entry in removed]
+    click.echo(
+        json.dumps({"removed": gone, "bytes": freed, "in_use": kept})
+        if as_json
+        else "\n".join([*gone, f"{len(gone)} removed, {freed / 1e6:.1f} MB"])
+    )
+    if kept:
+        raise ProbeError(f"in use by another process and kept: {', '.join(kept)}")
+
+
+@cache_group.command("size")
+@cache_folder
+@as_json
+def cache_size(cache: Path | None, as_json: bool) -> None:
+    """Tell what the cache takes on the disk, and what is free there.
+
+    \b
+    Example:
+      probe cache size
+    """
+    from probe.cache import default_folder
+    from probe.cache.inventory import size
+
+    found = size(cache or default_folder())
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    parts = [f"{found[name] / 1e6:.1f} MB {name}" for name in ("features", "index", "free")]
+    click.echo(f"{found['cache']}: {found['entries']} sets of features, {', '.join(parts)}")
 
 
 def _draw(study: Any, out: Path) -> list[str]:

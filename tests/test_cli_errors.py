@@ -1,5 +1,6 @@
 """The command line: a bad request is answered by one line on stderr and an exit code, never by a traceback."""
 
+import errno
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -230,12 +231,32 @@ def test_an_interruption_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr.splitlines()[-1].startswith("probe: stopped")
 
 
+def test_results_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    make_files()
+    monkeypatch.setattr("probe.report.append_rows", full)
+    result = invoke(*layerwise(c_grid="1", draws="100"))
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        "probe: cannot write results to 'results': No space left on device"
+    )
+
+
 def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **options: object) -> None:
         raise KeyError("ours")
 
     monkeypatch.setattr("probe.data.dataset", fail)
     assert isinstance(invoke("extract", "--arch", ARCH).exception, KeyError)
+
+
+def test_names_with_line_breaks_make_one_line() -> None:
+    make_files()
+    write_csv("break.csv", "file,label", ['"two\nlines.png",a', "0.png,b"])
+    result = invoke(*extract(data="break.csv"))
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
 
 
 def test_a_network_that_is_too_small_logs_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
@@ -258,21 +279,24 @@ def test_a_network_is_built_without_a_warning(name: str) -> None:
 # help
 
 
-def commands() -> dict[str, click.Command]:
-    return {"": cli.main, **cli.main.commands}
+def commands(group: click.Group = cli.main, above: str = "") -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {above.strip(): group}
+    for name, command in group.commands.items():
+        found |= commands(command, f"{above}{name} ") if isinstance(command, click.Group) else {above + name: command}
+    return found
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 @pytest.mark.parametrize("name", commands())
 def test_help_ends_with_an_example(name: str, flag: str) -> None:
-    result = invoke(*filter(None, [name]), flag)
+    result = invoke(*name.split(), flag)
     assert (result.exit_code, result.stderr) == (0, "")
     example = result.stdout.partition("Example:")[2].splitlines()[1]
     assert example.strip().startswith(f"probe {name}".strip())
 
 
-@pytest.mark.parametrize("name", cli.main.commands)
+@pytest.mark.parametrize("name", [name for name, command in commands().items() if not isinstance(command, click.Group)])
 def test_every_option_has_help(name: str) -> None:
-    options = [option for option in cli.main.commands[name].params if isinstance(option, click.Option)]
+    options = [option for option in commands()[name].params if isinstance(option, click.Option)]
     assert options
     assert [option.name for option in options if not option.help] == []

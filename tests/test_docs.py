@@ -18,12 +18,20 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("name", cli.main.commands)
+def commands(group: click.Group = cli.main, above: str = "") -> dict[str, click.Command]:
+    """Every command by its full name, those of groups too."""
+    found = {above + name: command for name, command in group.commands.items()}
+    for name, command in group.commands.items():
+        found |= commands(command, f"{name} ") if isinstance(command, click.Group) else {}
+    return found
+
+
+@pytest.mark.parametrize("name", commands())
 def test_every_command_has_help_an_example_and_a_line(name: str) -> None:
-    command = cli.main.commands[name]
+    command = commands()[name]
     assert command.help
     assert "Example:" in command.help
-    assert f"`probe {name} " in README
+    assert re.search(rf"`probe {name}[ `]", README)
     assert all(option.help for option in command.params if isinstance(option, click.Option))
 
 

@@ -150,20 +150,6 @@ def test_rows_follow_the_schema_and_say_what_they_are_of() -> None:
     assert (rows[rows.metric == "converged"].value == 1).all()
 
 
-def test_a_class_missing_from_a_split_is_left_out_said_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    data = shapes_data()
-    splits = np.where((data.splits == "test") & (data.labels == 2), "train", data.splits)
-    rows = layerwise(probe.extract(tiny_net(), replace(data, splits=splits, drawn=())), grid=GRID)
-    assert (
-        caplog.text.count("test of shapes: averages are over 2 of 3 classes, without bright (no positive image)") == 1
-    )
-    counted = rows[rows.metric == "classes_scored"].groupby("split")["value"].unique()
-    assert {split: values.tolist() for split, values in counted.items()} == {"train": [3], "val": [3], "test": [2]}
-    test = rows[(rows.split == "test") & rows["class"].isin(["macro", "micro"])]
-    assert test["value"].notna().all()
-    assert rows[(rows.split == "test") & (rows["class"] == "bright")]["value"].isna().all()
-
-
 def test_same_request_same_numbers() -> None:
     features = probe.extract(tiny_net(), shapes_data())
     pd.testing.assert_frame_equal(layerwise(features, grid=GRID), layerwise(features, grid=GRID))

@@ -12,7 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from probe.cache.features import Features
-from probe.cache.requests import Notebook, data_fingerprint, digest_of, network_request
+from probe.cache.inventory import of_other_versions
+from probe.cache.manifest import digest_of
+from probe.cache.requests import Notebook, data_fingerprint, network_request
 from probe.cache.store import Store
 from probe.data import Dataset, FileHashes
 from probe.runtime import default_folder, log, pick_device
@@ -44,46 +46,44 @@ def extract(
         **network_request(net, settings, device),
         "widths": {stage.name: pooled_width(stage, settings.pool) for stage in stages},
     }
-    facts = {"request": request, "origin": net.describe(), "taps": net.table()}
-    store = _store(folder, facts, data)
+    store = _store(folder, {"request": request, "origin": net.describe(), "taps": net.table()}, data)
     with store.locked():
-        missing = store.open(settings.batch_size)
+        whole = store.check()
         where = f"{len(net.taps)} taps x {len(data)} images, {store.nbytes / 1e6:.1f} MB in {store.folder}"
         log.info("features of %s: %s", net.origin.arch, where)
-        _fill(store, net, data, replace(settings, batch_size=store.batch_size), device, missing)
-    return _finished(store, data)
+        if not whole:
+            _fill(store, net, data, settings, device)
+        return _finished(store, data)
 
 
 def recall(facts: dict[str, Any], data: Dataset, cache: Path) -> Features | None:
     """The features of a network described by `facts` if they are complete, without the network."""
     store = _store(cache, facts, data)
-    if not (store.folder / "manifest.json").is_file():
-        return None
     with store.locked():
-        complete = not store.open(batch_size=1)
-    return _finished(store, data) if complete else None
+        return _finished(store, data) if store.all_entered() and store.check() else None
 
 
 def _store(cache: Path, facts: dict[str, Any], data: Dataset) -> Store:
     request = {**facts["request"], "data": data_fingerprint(data, FileHashes(cache))}
-    return Store(cache / digest_of(request), request["widths"], len(data), {**facts, "request": request})
+    facts = {**facts, "request": request, "dataset": data.name}
+    return Store(cache / digest_of(request), request["widths"], len(data), facts)
 
 
 def _finished(store: Store, data: Dataset) -> Features:
     features = Features(store, data)
-    features.write_rows()
+    store.state_rows(features.rows)
     return features
 
 
-def _fill(
-    store: Store, net: "Backbone", data: Dataset, settings: Extraction, device: str, missing: list[range]
-) -> None:
+def _fill(store: Store, net: "Backbone", data: Dataset, settings: Extraction, device: str) -> None:
     """Make the missing rows and commit them chunk by chunk."""
     from probe import extraction
 
+    missing = store.prepare(settings.batch_size)
+    for digest, difference in of_other_versions(store.folder, store.facts["request"]).items():
+        log.info("not used: the same features made with other versions (%s), in %s", difference, digest)
+    settings = replace(settings, batch_size=store.batch_size)
     left = sum(map(len, missing))
-    if not left:
-        return
     with tqdm(total=len(data), initial=len(data) - left, unit="image", disable=None, desc=net.origin.arch) as bar:
         for rows in missing:
             start, held = rows.start, []

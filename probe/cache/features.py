@@ -1,14 +1,13 @@
 """Features of a data set at every tap of a network, as a mapping from tap to memory-mapped array."""
 
 import csv
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.store import Store, replace_text
+from probe.cache.store import Store
 from probe.data import Dataset
 from probe.names import unknown
 
@@ -32,7 +31,7 @@ class Features(Mapping[str, NDArray[np.float32]]):
     def __getitem__(self, tap: str) -> NDArray[np.float32]:
         if tap not in self._store.widths:
             raise KeyError(str(unknown("tap", tap, list(self))))
-        array: NDArray[np.float32] = np.load(self._store.path(tap), mmap_mode="r", allow_pickle=False)
+        array: NDArray[np.float32] = np.load(self._store.arrays[tap].path, mmap_mode="r", allow_pickle=False)
         return array
 
     def __iter__(self) -> Iterator[str]:
@@ -61,13 +60,16 @@ class Features(Mapping[str, NDArray[np.float32]]):
         """train, val or test."""
         return self.data.splits
 
-    def write_rows(self) -> None:
-        """State the rows of the arrays in `rows.csv`, with the labels and splits in use now."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["id", "label", "group", "split"])
+    def rows(self) -> Iterator[str]:
+        """The lines of `rows.csv`: what the rows of the arrays are, with the labels and splits in use now."""
+        table = csv.writer(_Lines(), lineterminator="\n")
         groups = [""] * len(self.ids) if self.groups is None else self.groups
-        table.writerows(zip(self.ids, self.data.label_names(), groups, self.splits, strict=True))
-        path = self.folder / "rows.csv"
-        if not path.is_file() or path.read_text() != text.getvalue():
-            replace_text(path, text.getvalue())
+        yield table.writerow(["id", "label", "group", "split"])
+        yield from map(table.writerow, zip(self.ids, self.data.label_names(), groups, self.splits, strict=True))
+
+
+class _Lines:
+    """A file for `csv.writer` that hands back what is written, so that no table is ever held as text."""
+
+    def write(self, line: str) -> str:
+        return line

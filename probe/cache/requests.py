@@ -1,20 +1,21 @@
 """What a set of features is: weights, images, numerics and versions, and the digest that names it."""
 
-import hashlib
-import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe.cache.store import replace_text
+from probe.cache.manifest import FORMAT, digest_of, is_unsigned, read_loosely
+from probe.cache.signed import Damaged, read_signed, write_signed
 from probe.data import Dataset, FileHashes
-from probe.runtime import versions
+from probe.runtime import log, versions
 from probe.settings import Extraction
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone
 
-FORMAT = 1  # of the cache folder
+
+RECIPES = "recipes"  # folder beside the features
 
 
 def data_fingerprint(data: Dataset, files: FileHashes) -> str:
@@ -42,11 +43,6 @@ def network_request(net: "Backbone", settings: Extraction, device: str) -> dict[
     }
 
 
-def digest_of(request: Any) -> str:
-    """Name of a request: 128 bits of SHA-256 over its canonical JSON."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
-
-
 class Notebook:
     """Remembers what a recipe for a network came to, so that a warm run need not build it again.
 
@@ -54,20 +50,43 @@ class Notebook:
     """
 
     def __init__(self, cache: Path) -> None:
-        self._folder = cache / "recipes"
+        self._folder = cache / RECIPES
 
     def recall(self, recipe: Any) -> dict[str, Any] | None:
         """What was noted for a recipe, or None."""
+        path = self._path(recipe)
+        if _is_damaged(path):
+            log.warning("%s is damaged; the network is built again", path)
         try:
-            found = json.loads(self._path(recipe).read_text())
-        except (OSError, ValueError):
+            return read_signed(path)
+        except (OSError, Damaged):
             return None
-        return found if isinstance(found, dict) else None
 
     def note(self, recipe: Any, outcome: dict[str, Any]) -> None:
-        """Remember a recipe's outcome."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        replace_text(self._path(recipe), json.dumps(outcome))
+        """Remember a recipe's outcome, where something can be written."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_signed(self._path(recipe), outcome)
+        except OSError as error:
+            log.warning("cannot remember this network in '%s': %s; a later run builds it", self._folder, error.strerror)
+
+    def files(self) -> list[Path]:
+        """Every note, and nothing else that may lie there."""
+        return sorted(path for path in self._folder.glob("*.json") if re.fullmatch("[0-9a-f]{32}", path.stem))
+
+    def damaged(self) -> list[Path]:
+        """Notes that are not what was written."""
+        return [path for path in self.files() if _is_damaged(path)]
 
     def _path(self, recipe: Any) -> Path:
         return self._folder / f"{digest_of(recipe)}.json"
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        read_signed(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, Damaged):
+        return not is_unsigned(read_loosely(path))
+    return False

@@ -1,25 +1,24 @@
 """One folder of arrays, written chunk by chunk so that nothing finished is lost and nothing damaged is used."""
 
-import json
 import os
 import shutil
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-from uuid import uuid4
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from probe.cache.arrays import ArrayFile, blocks, checksum_of
+from probe.cache.manifest import NAME, Unusable, read_manifest
+from probe.cache.signed import replace_text, sweep, write_signed
 from probe.errors import ProbeError
 from probe.runtime import log
 
 CHUNK = 256  # rows, rounded up to whole batches
+ROWS = "rows.csv"
 
 
 class Store:
@@ -34,73 +33,142 @@ class Store:
         self.folder, self.widths, self.rows = folder, dict(widths), rows
         self.facts = dict(facts)
         self.manifest: dict[str, Any] = {}
+        self.arrays = {tap: ArrayFile(folder, tap, rows, width) for tap, width in self.widths.items()}
+        self.faults: list[str] = []
+        self._misshapen: list[str] = []
+        self._good: set[int] = set()
+        self._barred: str | None = None  # why nothing can be written
 
     @property
     def nbytes(self) -> int:
         """Size of the arrays on disk in bytes."""
-        return sum(len(_header(self.rows, width)) + self.rows * width * 4 for width in self.widths.values())
-
-    def path(self, tap: str) -> Path:
-        """File of a tap's array."""
-        return self.folder / f"{quote(tap, safe='')}.npy"
+        return sum(array.nbytes for array in self.arrays.values())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder alone; a second process on the same request waits and finds the work done."""
+        """Hold the folder alone; a second process on the same request waits and finds the work done.
+
+        Where nothing can be written there is nothing to hold, and what is complete can be read.
+        """
+        lock = lock_of(self.folder)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock")
+            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 log.info("another process is making the same features; waiting for it")
                 lock.acquire()
         except OSError as error:
-            raise ProbeError(f"cannot write to the cache '{self.folder}': {error.strerror}; choose another") from None
+            self._barred = error.strerror or str(error)
         try:
             yield
         finally:
             lock.release()
 
-    def open(self, batch_size: int) -> list[range]:
-        """Make the folder ready and tell which runs of rows are still to be made.
+    def check(self) -> bool:
+        """Compare what is there with its checksums; whether all rows are there and intact.
 
-        The chunks of an earlier run are checked; while one of them stands, its batch size does too,
-        so that an array never mixes two.
+        Changes nothing and reads in bounded memory; `faults` says what is damaged.
         """
-        self.manifest = self._read() or {}
-        good = [start for start in self._entered() if self._intact(start)]
-        damaged = len(self._entered()) - len(good)
-        if damaged:
-            log.warning("%d damaged chunks in %s are made again", damaged, self.folder)
-        if not good:
-            self._start(batch_size)
-        elif damaged:
-            self.manifest["chunks"] = {str(start): self.manifest["chunks"][str(start)] for start in good}
-            self._write()
-        return self._missing(set(good))
+        self.faults, self._misshapen, self._good = [], [], set()
+        if not self._recall():
+            return False
+        spans = {start: self._span(start) for start in map(int, self.manifest["chunks"])}
+        damaged = {start for tap in self.arrays for start in self._damaged(tap, spans)}
+        self._good = spans.keys() - damaged
+        if self.manifest.get(ROWS, found := self.rows_checksum()) != found:
+            self.faults.append(f"{ROWS} is damaged")
+        return not self._misshapen and not self._missing()
+
+    def all_entered(self) -> bool:
+        """Whether the manifest names every row, intact or not; asked before the long check."""
+        return self._recall() and self.rows_entered == self.rows
+
+    @property
+    def rows_entered(self) -> int:
+        """How many rows the manifest names."""
+        return sum(len(self._span(int(start))) for start in self.manifest["chunks"])
+
+    def _recall(self) -> bool:
+        try:
+            self.manifest = read_manifest(self.folder)
+        except Unusable as unusable:
+            self.manifest = {}
+            self.faults = [] if unusable.kind == "missing" else [str(unusable)]
+        return bool(self.manifest)
+
+    def _damaged(self, tap: str, spans: Mapping[int, range]) -> list[int]:
+        array, sums = self.arrays[tap], self.manifest["chunks"]
+        if not array.well_shaped():
+            self._misshapen.append(tap)
+            self.faults.append(f"{array.path.name}: header or length is damaged")
+        found = zip(spans, array.checksums(spans.values()), strict=True)
+        damaged = [start for start, checksum in found if checksum != sums[str(start)][tap]]
+        self.faults += [f"{array.path.name}: rows {start} to {spans[start].stop - 1} are damaged" for start in damaged]
+        return damaged
+
+    def prepare(self, batch_size: int) -> list[range]:
+        """After `check`: make the folder ready and tell which runs of rows are still to be made.
+
+        While a chunk of an earlier run stands, its batch size does too, so that an array never mixes two.
+        Raises ProbeError when nothing can be written or the disk is too small.
+        """
+        if self._barred:
+            lack = f"; {self.folder.name} there is not complete" if self.folder.is_dir() else ""
+            raise ProbeError(f"cannot write to the cache '{self.folder.parent}': {self._barred}{lack}; choose another")
+        self._tell_faults()
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sweep(self.folder)
+            self._make_room()
+            for tap, array in self.arrays.items():
+                if not self._good or tap in self._misshapen:
+                    array.shape()
+            if not self._good:
+                self.manifest = {**self.facts, "rows": self.rows, "batch_size": batch_size, "chunks": {}}
+            chunks = self.manifest["chunks"]
+            self.manifest["chunks"] = {str(start): chunks[str(start)] for start in sorted(self._good)}
+            self._write_manifest()
+        return self._missing()
 
     def commit(self, start: int, block: Mapping[str, NDArray[np.float32]]) -> None:
         """Write one chunk of every array, then enter it."""
-        sums = {}
-        for tap, values in block.items():
-            data = np.ascontiguousarray(values, dtype="<f4").tobytes()
-            try:
-                self._write_at(tap, start, data)
-            except OSError as error:
-                raise ProbeError(
-                    f"cannot write features to '{self.folder}': {error.strerror}; what is finished is kept"
-                ) from None
-            sums[tap] = zlib.crc32(data)
-        self.manifest["chunks"][str(start)] = sums
-        self._write()
+        with self._writing():
+            sums = {tap: self.arrays[tap].write(start, values) for tap, values in block.items()}
+            entered = {**self.manifest["chunks"], str(start): sums}
+            self.manifest["chunks"] = dict(sorted(entered.items(), key=lambda chunk: int(chunk[0])))
+            self._write_manifest()
 
-    def _write_at(self, tap: str, row: int, data: bytes) -> None:
-        with self.path(tap).open("r+b") as file:
-            file.seek(self._offset(tap, row))
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    def state_rows(self, lines: Callable[[], Iterable[str]]) -> None:
+        """State what the rows of the arrays are in `rows.csv`, and that they have been used now.
+
+        While the file is replaced the manifest vouches for none, so a kill in between is no damage.
+        """
+        path, wanted = self.folder / ROWS, checksum_of(line.encode() for line in lines())
+        same = self.rows_checksum() == wanted
+        if self._barred:
+            if not same:
+                log.warning("%s is not of these labels and splits and cannot be written: %s", path, self._barred)
+            return
+        self._tell_faults()
+        with self._writing():
+            if not same or self.manifest.get(ROWS) != wanted:
+                sweep(self.folder)
+                if self.manifest.pop(ROWS, None) is not None:
+                    self._write_manifest()
+                replace_text(path, lines())
+                self.manifest[ROWS] = wanted
+                self._write_manifest()
+            os.utime(self.folder / NAME)
+
+    def rows_checksum(self) -> int | None:
+        """Checksum of `rows.csv` as it is, or None when it cannot be read."""
+        path = self.folder / ROWS
+        try:
+            with path.open("rb") as file:
+                return checksum_of(blocks(file, path.stat().st_size))
+        except OSError:
+            return None
 
     @property
     def batch_size(self) -> int:
@@ -112,15 +180,22 @@ class Store:
         """Rows per chunk, a whole number of batches."""
         return -(-CHUNK // self.batch_size) * self.batch_size
 
-    def _start(self, batch_size: int) -> None:
-        self._make_room()
-        for tap, width in self.widths.items():
-            header = _header(self.rows, width)
-            with self.path(tap).open("wb") as file:
-                file.write(header)
-                file.truncate(len(header) + self.rows * width * 4)
-        self.manifest = {**self.facts, "rows": self.rows, "batch_size": batch_size, "chunks": {}}
-        self._write()
+    def _starts(self) -> range:
+        return range(0, self.rows, self.chunk_rows)
+
+    def _span(self, start: int) -> range:
+        return range(start, min(start + self.chunk_rows, self.rows))
+
+    def _missing(self) -> list[range]:
+        runs: list[range] = []
+        for span in map(self._span, self._starts()):
+            if span.start in self._good:
+                continue
+            if runs and runs[-1].stop == span.start:
+                runs[-1] = range(runs[-1].start, span.stop)
+            else:
+                runs.append(span)
+        return runs
 
     def _make_room(self) -> None:
         free = shutil.disk_usage(self.folder).free
@@ -131,64 +206,25 @@ class Store:
                 "choose another cache, a coarser level, or fewer images"
             )
 
-    def _missing(self, good: set[int]) -> list[range]:
-        runs: list[range] = []
-        for start in range(0, self.rows, self.chunk_rows):
-            stop = min(start + self.chunk_rows, self.rows)
-            if start in good:
-                continue
-            if runs and runs[-1].stop == start:
-                runs[-1] = range(runs[-1].start, stop)
-            else:
-                runs.append(range(start, stop))
-        return runs
+    def _tell_faults(self) -> None:
+        if self.faults:
+            more = f" and {len(self.faults) - 1} more" if len(self.faults) > 1 else ""
+            log.warning("%s: %s%s; made again", self.folder, self.faults[0], more)
+        self.faults = []
 
-    def _entered(self) -> list[int]:
-        return [int(start) for start in self.manifest.get("chunks", {})]
+    def _write_manifest(self) -> None:
+        write_signed(self.folder / NAME, self.manifest)
 
-    def _intact(self, start: int) -> bool:
-        sums = self.manifest["chunks"][str(start)]
-        return set(sums) == set(self.widths) and all(self._checksum(tap, start) == sums[tap] for tap in sums)
-
-    def _checksum(self, tap: str, start: int) -> int | None:
-        header = _header(self.rows, self.widths[tap])
-        stop = min(start + self.chunk_rows, self.rows)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            with self.path(tap).open("rb") as file:
-                if file.read(len(header)) != header:
-                    return None
-                file.seek(self._offset(tap, start))
-                return zlib.crc32(file.read(self._offset(tap, stop) - self._offset(tap, start)))
-        except OSError:
-            return None
-
-    def _offset(self, tap: str, row: int) -> int:
-        return len(_header(self.rows, self.widths[tap])) + row * self.widths[tap] * 4
-
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            found = json.loads((self.folder / "manifest.json").read_text())
-            return found if isinstance(found, dict) and found["rows"] == self.rows else None
-        except (OSError, ValueError, KeyError):
-            return None
-
-    def _write(self) -> None:
-        replace_text(self.folder / "manifest.json", json.dumps(self.manifest, indent=1))
+            yield
+        except OSError as error:
+            raise ProbeError(
+                f"cannot write features to '{self.folder}': {error.strerror}; what is finished is kept"
+            ) from None
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Put a text in place of a file in one step: a reader sees the old one or the new one, never a part."""
-    new = path.with_name(f".{path.name}.{uuid4().hex}")  # threads, and hosts on one disk, share process numbers
-    with new.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-
-
-def _header(rows: int, width: int) -> bytes:
-    from io import BytesIO
-
-    buffer = BytesIO()
-    npy.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (rows, width)})
-    return buffer.getvalue()
+def lock_of(folder: Path) -> FileLock:
+    """The lock of one folder; it lies beside the folders, so that one can be removed while it is held."""
+    return FileLock(folder.parent / "locks" / f"{folder.name}.lock")

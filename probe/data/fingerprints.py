@@ -4,35 +4,27 @@ import hashlib
 import os
 import sqlite3
 import weakref
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from probe.errors import ProbeError
+from probe.runtime import log
 
-SLICE = 1024  # files after which what was found is written down
+TOGETHER = 1000  # files noted at once, so that a killed run has not read all for nothing
+CHECK = 8  # digits of the checksum that stands after what is remembered
+
+Key = tuple[str, int, int, str]  # path, size, modification time, fact
 
 
 class FileHashes:
     """SHA-256 of files, and other facts; a file whose path, size and time are known is not opened again."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Remember in `folder`, or only for the life of this object. Raises ProbeError when it cannot be written."""
-        place = folder and folder / "files.sqlite"
-        try:
-            if folder and place:
-                folder.mkdir(parents=True, exist_ok=True)
-            try:
-                self._table = _open(place)
-            except sqlite3.DatabaseError as error:
-                if place is None or isinstance(error, sqlite3.OperationalError):
-                    raise
-                place.unlink()  # damaged; what it remembered can be found out again
-                self._table = _open(place)
-            weakref.finalize(self, self._table.close)
-        except (OSError, sqlite3.OperationalError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ProbeError(f"cannot write to the cache '{folder}': {reason}; choose another") from None
+        """Remember in `folder`, where that can be read or written, else for the life of this object."""
+        self._table = _open(folder and folder / "files.sqlite")
+        weakref.finalize(self, self._table.close)
 
     def hash(self, files: Sequence[Path]) -> list[str]:
         """One hash per file. Raises ProbeError for a file that cannot be read."""
@@ -43,38 +35,48 @@ class FileHashes:
 
         `facts` names what is asked of each file. Raises ProbeError for a file that is not there.
         """
-        try:
-            return self._remember(files, facts, find)
-        except sqlite3.DatabaseError as error:
-            raise ProbeError(f"the cache's files.sqlite is damaged ({error}); delete it and it is made again") from None
-
-    def _remember(self, files: Sequence[Path], facts: Sequence[str], find: Callable[[int], str]) -> list[str]:
-        keys = [(*_key(file), fact) for file, fact in zip(files, facts, strict=True)]
-        found = {key: self._known(key) for key in keys}
+        keys = [_key(file, fact) for file, fact in zip(files, facts, strict=True)]
+        found = {key: self._recall(key) for key in keys}
         first = {key: i for i, key in reversed([*enumerate(keys)]) if found[key] is None}
         new = sorted(first.values())
-        for start in range(0, len(new), SLICE):
-            part = new[start : start + SLICE]
+        for start in range(0, len(new), TOGETHER):
+            part = new[start : start + TOGETHER]
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="files") as pool:
                 values = [(keys[i], value) for i, value in zip(part, pool.map(find, part), strict=True)]
             found |= dict(values)
-            with self._table:
-                rows = [(*key, value) for key, value in values]
-                self._table.executemany("insert or replace into facts values (?, ?, ?, ?, ?)", rows)
+            self._note(values)
         return [str(found[key]) for key in keys]
 
-    def _known(self, key: tuple[str, int, int, str]) -> str | None:
-        question = "select value from facts where path = ? and size = ? and time = ? and fact = ?"
-        row = self._table.execute(question, key).fetchone()
-        return None if row is None else str(row[0])
+    def _recall(self, key: Key) -> str | None:
+        """What is known of a file, if not a byte of it has changed since it was noted."""
+        question = "select cast(value as blob) from facts where path = ? and size = ? and time = ? and fact = ?"
+        try:
+            row = self._table.execute(question, key).fetchone()
+        except sqlite3.DatabaseError:  # damaged; `_note` will say so
+            return None
+        text = row[0].decode(errors="replace") if row and row[0] else ""
+        known, check = text[:-CHECK], text[-CHECK:]
+        return known if check == _check(key, known) else None
+
+    def _note(self, values: Sequence[tuple[Key, str]]) -> None:
+        rows = [(*key, value + _check(key, value)) for key, value in values]
+        try:
+            with self._table:
+                self._table.executemany("insert or replace into facts values (?, ?, ?, ?, ?)", rows)
+        except sqlite3.DatabaseError as error:
+            log.warning("the cache's files.sqlite cannot remember %d files: %s", len(rows), error)
 
 
-def _key(file: Path) -> tuple[str, int, int]:
+def _key(file: Path, fact: str) -> Key:
     try:
         status = file.stat()
     except OSError as error:
         raise ProbeError(f"cannot read '{file}': {error.strerror}") from None
-    return str(file.resolve()), status.st_size, status.st_mtime_ns
+    return str(file.resolve()), status.st_size, status.st_mtime_ns, fact
+
+
+def _check(key: Key, value: str) -> str:
+    return f"{zlib.crc32(repr((*key, value)).encode(errors='replace')):08x}"
 
 
 def _content_hash(file: Path) -> str:
@@ -86,8 +88,29 @@ def _content_hash(file: Path) -> str:
 
 
 def _open(place: Path | None) -> sqlite3.Connection:
-    table = sqlite3.connect(place or ":memory:", timeout=60)
-    with table:
-        columns = "path text, size, time, fact text, value, primary key (path, fact)"
-        table.execute(f"create table if not exists facts ({columns})")
+    """The table in a file; anew where that is damaged, read only or in memory where it cannot be written."""
+    if place is None:
+        return _connect(":memory:")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return _connect(str(place))
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            place.unlink()  # damaged; what it remembered can be found out again
+            return _connect(str(place))
+    except (OSError, sqlite3.DatabaseError):
+        return _connect(":memory:")
+
+
+def _connect(place: str) -> sqlite3.Connection:
+    table = sqlite3.connect(place, timeout=60)
+    columns = "path text, size, time, fact text, value, primary key (path, fact)"
+    try:
+        with table:
+            table.execute(f"create table if not exists facts ({columns})")
+    except sqlite3.DatabaseError:
+        table.close()
+        raise
     return table

@@ -1,0 +1,142 @@
+"""The cache under faults: kills, Ctrl-C and flipped bytes at random.
+
+Command: `python benchmarks/faults.py` (`--kills 50 --flips 200 --stops 20 --seed 0` are the defaults).
+An extraction is killed (SIGKILL) at random moments, then run once; its files must be those of an
+undisturbed run, byte by byte. A random byte of a random file is flipped; `verify` must find it, and
+every tenth time a run must repair it. `probe extract` is sent SIGINT at random moments of its life; it
+must end with exit code 130 and one line.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from synthetic import noise
+
+import probe
+from probe.cache import extract
+from probe.cache.upkeep import verify_all
+from probe.settings import Extraction
+
+ROWS = 256 * 40
+SETTINGS = Extraction(batch_size=32)
+
+
+def work(cache: Path) -> Path:
+    """One extraction; returns its folder."""
+    torch.set_num_threads(1)
+    logging.disable()
+    net = probe.backbone("test_resnet", "scratch", image_size=32)
+    return extract(net, noise(ROWS), SETTINGS, cache=cache).folder
+
+
+def run(cache: Path, limit: float | None = None) -> bool:
+    """Extract in a process of its own, killed after `limit` seconds; whether it was still at work."""
+    process = multiprocessing.get_context("fork").Process(target=work, args=(cache,))
+    process.start()
+    process.join(limit)
+    at_work = process.is_alive()
+    if at_work and process.pid:
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return at_work
+
+
+def content(cache: Path) -> dict[str, bytes]:
+    """Every file of the cache's one set of features."""
+    (folder,) = (path.parent for path in cache.glob("*/manifest.json"))
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def kills(place: Path, count: int, rng: np.random.Generator, expected: dict[str, bytes], seconds: float) -> str:
+    """Kill at random moments, then run once and compare."""
+    done, finished, cache = 0, 0, place / "killed"
+    while done < count:
+        if run(cache, float(rng.uniform(0, 4 * seconds / count))):
+            done += 1
+        else:
+            finished, cache = finished + 1, place / f"killed{finished}"
+    leftovers = sum(len([*path.glob(".*.*")]) for path in place.glob("killed*/*/"))
+    run(cache)
+    same = content(cache) == expected
+    return (
+        f"{done} kills, {finished} runs came to their end between, {leftovers} unfinished texts; byte-identical: {same}"
+    )
+
+
+def flips(cache: Path, count: int, rng: np.random.Generator, expected: dict[str, bytes]) -> str:
+    """Flip a byte, verify, put it right or have it repaired."""
+    (folder,) = (path.parent for path in cache.glob("*/manifest.json"))
+    found = repaired = tried = 0
+    for turn in range(count):
+        path = folder / str(rng.choice(list(expected)))
+        whole = bytearray(expected[path.name])
+        head = 128 if path.suffix == ".npy" and turn % 4 == 0 else len(whole)  # headers too
+        whole[int(rng.integers(head))] ^= int(rng.integers(1, 256))
+        path.write_bytes(whole)
+        found += any(finding["faults"] for finding in verify_all(cache))
+        if turn % 10 == 0:
+            tried += 1
+            run(cache)
+            repaired += content(cache) == expected
+        path.write_bytes(expected[path.name])
+    return f"{count} flipped bytes, {found} found; {tried} runs after a flip, {repaired} repaired it"
+
+
+def stops(place: Path, count: int, rng: np.random.Generator) -> str:
+    """Send SIGINT to `probe extract` at random moments."""
+    command = [sys.executable, "-m", "cli", "extract", "--arch", "test_resnet", "--weights", "scratch"]
+    command += ["--image-size", "128", "--cache", str(place / "stopped")]
+    good, other = 0, []
+    while good + len(other) < count:
+        wait = float(rng.uniform(0.15, 8))
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(wait)
+            process.send_signal(signal.SIGINT)
+            _, words = process.communicate(timeout=60)
+        if process.returncode == 0:  # it had come to its end
+            subprocess.run(
+                [sys.executable, "-m", "cli", "cache", "rm", "--all", "--cache", place / "stopped"], check=True
+            )
+            continue
+        lines = [line for line in words.splitlines() if not line.startswith("features of")]
+        if process.returncode == 130 and len(lines) == 1 and lines[0].startswith("probe: stopped"):
+            good += 1
+        else:
+            other.append(f"\n  after {wait:.2f} s: exit code {process.returncode}, {lines[-3:]}")
+    last = subprocess.run(command, capture_output=True, check=False).returncode
+    return f"{count} times Ctrl-C, {good} ended with 130 and one line; the run after them: {last}{''.join(other)}"
+
+
+def main() -> None:
+    """Print a line per fault."""
+    parser = argparse.ArgumentParser()
+    for name, default in (("kills", 50), ("flips", 200), ("stops", 20), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        place, rng = Path(folder), np.random.default_rng(given.seed)
+        run(place / "warm")
+        start = time.perf_counter()
+        run(place / "whole")
+        seconds = time.perf_counter() - start
+        expected = content(place / "whole")
+        if given.kills:
+            print(kills(place, given.kills, rng, expected, seconds), flush=True)
+        if given.flips:
+            print(flips(place / "whole", given.flips, rng, expected), flush=True)
+        if given.stops:
+            print(stops(place, given.stops, rng), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""The command line under broken input: manifests, folders, archives, images, options and caches at random.
+
+Command: `python benchmarks/fuzz.py` (`--cases 1000 --seed 0`; `--case N` runs a single one again).
+Every case must end within `--limit` seconds with exit code 0, 1 or 2; 1 with one line that begins with
+`probe:`, 2 with one that begins with `Error:`; never with a traceback. Prints a line per kind, and what failed.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from click.testing import CliRunner
+from PIL import Image
+
+import cli
+
+ARCH = "test_resnet"
+WORDS = [
+    *(
+        "",
+        " ",
+        "a",
+        "b",
+        "|",
+        "a|b",
+        "a|a",
+        ",",
+        '"',
+        "0",
+        "1",
+        "-1",
+        "nan",
+        "inf",
+        "1e999",
+        "\u00e9",
+        "\u4e2d",
+        "\0",
+        "\n",
+    ),
+    *("../x", "/", ".", "train", "test", "val", "dev", "x" * 300, "\ufeff", "%s", "{}", "<b>", "None"),
+]
+OPTIONS: dict[str, list[str]] = {
+    "--level": ["layer", "block", "stage", "x"], "--image-size": ["32", "64", "1", "0", "-3", "x", "31", "99999999999"],
+    "--crop": ["center", "squash", "x"], "--modules": ["", "conv1", "conv1,layer1,layer2", ",,", "stem"],
+    "--pool": ["mean", "max", "cls", "cls+mean", "x"], "--batch-size": ["1", "7", "64", "0", "-1", "x", "10000"],
+    "--num-workers": ["1", "3", "0", "-2"], "--device": ["cpu", "cuda:99", "meta", "", "x", "cpu:0", "CPU"],
+    "--dtype": ["float32", "bfloat16", "float16", "x"], "--seed": ["0", "1", "-1", "4294967295", "4294967296", "x"],
+    "--weights": ["scratch", "pretrained", "x", "gone.pth", "bytes.pth", "bytes.safetensors", ""],
+    "--arch": [ARCH, "", "resnet", "torchvision:x", "hf-hub:", "hf-hub:x", ":", "*", "test_vit", "../x"],
+    "--data": ["good.csv", "digits", "", ".", "/", "/dev/null", "gone", "bytes.csv", "bytes.npz", "tree", "\0"],
+    "--cache": ["cache", "good.csv", "", "bytes.npz/x", "/proc/x", "\0", "x" * 300],
+}  # fmt: skip
+PROBES = {"--c-grid": ["1", "0.1,1", "", "x", "nan", "-1", "1e-300,1e300"], "--draws": ["100", "1", "x"],
+          "--delta": ["0.01", "0", "nan", "1"], "--seeds": ["1", "2", "0", "-1"],
+          "--out": ["out", "good.csv", "", "\0"]}  # fmt: skip
+
+FORMS = [
+    *(("RGB", "JPEG"), ("CMYK", "JPEG"), ("1", "TIFF"), ("P", "PNG"), ("LA", "PNG"), ("I;16", "PNG"), ("F", "TIFF")),
+    *(
+        ("P", "GIF"),
+        ("RGB", "BMP"),
+        ("RGB", "WEBP"),
+        ("RGB", "PPM"),
+        ("L", "JPEG2000"),
+        ("RGB", "TGA"),
+        ("RGBA", "ICO"),
+    ),
+]
+
+Rng = np.random.Generator
+
+
+class Hang(BaseException):
+    """A case that took too long."""
+
+
+def pick(rng: Rng, options: Any) -> Any:
+    """One of some."""
+    return options[int(rng.integers(len(options)))]
+
+
+def mutated(rng: Rng, data: bytes) -> bytes:
+    """Bytes flipped, cut, repeated or inserted."""
+    changed = bytearray(data)
+    for _ in range(int(rng.integers(1, 6))):
+        at = int(rng.integers(len(changed) + 1))
+        kind = int(rng.integers(4))
+        if kind == 0 and at < len(changed):
+            changed[at] = int(rng.integers(256))
+        elif kind == 1:
+            del changed[at : at + int(rng.integers(1, 40))]
+        elif kind == 2:
+            changed[at:at] = rng.bytes(int(rng.integers(1, 20)))
+        elif rng.random() < 0.2:
+            del changed[at:]
+    return bytes(changed)
+
+
+def picture(rng: Rng, mode: str = "RGB", form: str = "PNG") -> bytes:
+    """A small image file."""
+    size = tuple(int(side) for side in rng.integers(1, 20, 2))
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
+    out = BytesIO()
+    image.save(out, form)
+    return out.getvalue()
+
+
+def good(rng: Rng) -> None:
+    """A data set that will do, and files of nothing, in the working folder."""
+    lines = ["file,label"]
+    for i in range(12):
+        Path(f"{i}.png").write_bytes(picture(rng))
+        lines.append(f"{i}.png,{'ab'[i % 2]}")
+        for part in ("tree/a", "tree/b"):
+            Path(part).mkdir(parents=True, exist_ok=True)
+            Path(part, f"{i}.png").write_bytes(picture(rng))
+    Path("good.csv").write_text("\n".join(lines) + "\n")
+    for name in ("bytes.csv", "bytes.npz", "bytes.pth", "bytes.safetensors"):
+        Path(name).write_bytes(rng.bytes(100))
+
+
+def request(command: str = "extract", **changed: str) -> list[str]:
+    """Arguments that will do, with some changed."""
+    given = {"arch": ARCH, "weights": "scratch", "image_size": "32", "data": "good.csv", "cache": "cache"} | changed
+    return [command, *(part for name, text in given.items() for part in (f"--{name.replace('_', '-')}", text))]
+
+
+def manifest(rng: Rng) -> list[str]:
+    """A table whose columns and cells are now and then not what they should be."""
+    columns = [
+        name
+        for name, odds in (("file", 0.97), ("label", 0.8), ("labels", 0.25), ("group", 0.4), ("split", 0.2))
+        if rng.random() < odds
+    ]
+    strange = float(pick(rng, [0, 0, 0.01, 0.3]))
+    usual = {
+        "label": ["a", "b"],
+        "labels": ["a", "b", "a|b", ""],
+        "group": [*"pqrstuvw"],
+        "split": ["train", "train", "val", "test"],
+    }
+
+    def cell(name: str, row: int) -> str:
+        if rng.random() < strange:
+            return str(pick(rng, WORDS))
+        return f"{row % 12}.png" if name == "file" else str(pick(rng, usual[name]))
+
+    rows = [",".join(cell(name, row) for name in columns) for row in range(rng.integers(0, 40))]
+    text = "\n".join([",".join(columns), *rows]).encode(errors="replace")
+    Path("made.csv").write_bytes(mutated(rng, text) if rng.random() < 0.3 else text)
+    return request(data="made.csv")
+
+
+def folder(rng: Rng) -> list[str]:
+    """Classes, splits, empty and hidden folders, loops, files that are none."""
+    root, strange = Path("root"), float(pick(rng, [0, 0.1, 0.5]))
+    root.mkdir()
+    splits = pick(rng, [[""], ["train", "val", "test"], ["train", "test"]])
+    for number in range(rng.integers(0, 40)):
+        parts = [pick(rng, splits), pick(rng, "ab")]
+        if rng.random() < strange:
+            parts = [
+                pick(rng, ["a", "b", "train", ".hidden", "\u00e9", "A", "4.png"]) for _ in range(rng.integers(1, 4))
+            ]
+        place = root.joinpath(*parts)
+        if any(parent.is_file() for parent in (place, *place.parents)):
+            continue
+        place.mkdir(parents=True, exist_ok=True)
+        odd = rng.random() < strange
+        file = place / f"{number}{pick(rng, ['.txt', '.jpg', '', '.PNG']) if odd else '.png'}"
+        if odd and rng.random() < 0.3:
+            file.symlink_to(pick(rng, ["gone", ".", "..", "/dev/null"]))
+        else:
+            file.write_bytes(mutated(rng, picture(rng)) if odd and rng.random() < 0.2 else picture(rng))
+    return request(data="root")
+
+
+def archive(rng: Rng) -> list[str]:
+    """Arrays of all shapes and types under MedMNIST's names, or bytes at random in a file of good ones."""
+    arrays: dict[str, Any] = {}
+    strange, deep, wide = float(pick(rng, [0, 0, 0.1, 0.4])), pick(rng, [(), (3,)]), int(pick(rng, [1, 1, 3]))
+    for split in ("train", "val", "test"):
+        n = int(rng.integers(0 if strange else 5, 12))
+        images, labels = np.zeros((n, 8, 8, *deep), "u1"), rng.integers(0, 2, (n, wide))
+        if rng.random() < strange:
+            images = np.zeros(pick(rng, [(n, 8, 8, 4), (n, 0, 8), (n,), (), (n, 8, 8, 8, 3), (n + 1, 8, 8)]), "u1")
+        if rng.random() < strange:
+            images = images.astype(pick(rng, ["u2", "f4", "?", "U3", "M8[s]", "O"]))
+        if rng.random() < strange:
+            labels = rng.integers(pick(rng, [0, -5]), pick(rng, [3, 2**40]), (n, wide)).astype(
+                pick(rng, ["i8", "u1", "f8", "?", "U2"])
+            )
+        arrays |= {} if rng.random() < strange / 2 else {f"{split}_images": images, f"{split}_labels": labels}
+    np.savez("made.npz", **arrays)
+    if rng.random() < 0.3:
+        Path("made.npz").write_bytes(mutated(rng, Path("made.npz").read_bytes()))
+    return request(data="made.npz")
+
+
+def image(rng: Rng) -> list[str]:
+    """Every mode and form, and bytes at random in them."""
+    mode, form = pick(rng, FORMS)
+    try:
+        data = picture(rng, "I" if mode == "I;16" else mode, form)
+    except OSError:  # a form this Pillow cannot write
+        data = picture(rng)
+    Path("3.png").write_bytes(mutated(rng, data) if rng.random() < 0.7 else data)
+    return request()
+
+
+def options(rng: Rng) -> list[str]:
+    """Options at random, most of them wrong, on every command."""
+    command = pick(rng, ["extract", "extract", "extract", "layerwise", "taps", "archs", "cache"])
+    if command == "cache":
+        action = pick(rng, ["ls", "verify", "rm", "size", "x", ""])
+        extra = [
+            ["--all"],
+            ["--older-than", pick(rng, ["0", "1e9", "-1", "x", "nan", "inf", "1e300"])],
+            [pick(rng, WORDS)],
+            ["--json"],
+            [],
+        ]
+        return ["cache", action, *pick(rng, extra), "--cache", pick(rng, OPTIONS["--cache"])]
+    if command in ("taps", "archs"):
+        return [command, pick(rng, [*OPTIONS["--arch"], "-h", "--json"])]
+    known = {**OPTIONS, **(PROBES if command == "layerwise" else {})}
+    if command == "layerwise":
+        known.pop("--seed")
+    changed = {name: pick(rng, known[name]) for name in rng.choice(list(known), int(rng.integers(1, 4)), replace=False)}
+    quick = {"draws": "100", "c_grid": "1", "out": "out"} if command == "layerwise" else {}
+    return request(command, **{**quick, **{name[2:].replace("-", "_"): text for name, text in changed.items()}})
+
+
+def cache(rng: Rng) -> list[str]:
+    """A warm run, and the commands on a cache, after damage to any of its files."""
+    invoke(request())
+    files = sorted(path for path in Path("cache").rglob("*") if path.is_file())
+    for _ in range(rng.integers(1, 3)):
+        path = pick(rng, files)
+        kind = rng.random()
+        if kind < 0.1:
+            path.unlink(missing_ok=True)
+        elif kind < 0.2 and path.exists():
+            path.unlink()
+            path.mkdir()
+        elif path.is_file():
+            path.write_bytes(mutated(rng, path.read_bytes()))
+    command = pick(rng, [["verify"], ["ls"], ["rm", "--all"], ["size"], None, None, None, None])
+    return request() if command is None else ["cache", *command, "--cache", "cache"]
+
+
+KINDS: dict[str, Callable[[Rng], list[str]]] = {
+    "manifest": manifest, "folder": folder, "archive": archive, "image": image, "options": options, "cache": cache,
+}  # fmt: skip
+
+
+def invoke(arguments: list[str]) -> Any:
+    """The command, in this process."""
+    return CliRunner().invoke(cli.main, arguments, prog_name="probe")
+
+
+def complaint(arguments: list[str]) -> tuple[str, str]:
+    """The exit code, and what is wrong with how a command ended."""
+    result = invoke(arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        return "", "".join(traceback.format_exception(result.exception)[-3:])
+    code, last = result.exit_code, (result.stderr.splitlines() or [""])[-1]
+    begins = {0: "", 1: "probe: ", 2: "Error: "}
+    found_damage = code == 1 and arguments[:2] == ["cache", "verify"]
+    if code not in begins or not (found_damage or last.startswith(begins[code])) or "Traceback" in result.output:
+        return str(code), f"exit code {code}: {result.stderr[-500:]}"
+    return str(code), ""
+
+
+def case(kind: str, rng: Rng, limit: int = 120) -> tuple[str, str, list[str]]:
+    """One case in a folder of its own: exit code, complaint, arguments."""
+    before, arguments = Path.cwd(), [kind]
+    signal.signal(signal.SIGALRM, _too_long)
+    with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)
+        signal.alarm(limit)
+        try:
+            good(rng)
+            arguments = KINDS[kind](rng)
+            return (*complaint(arguments), arguments)
+        except Hang:
+            return "", f"not done after {limit} s", arguments
+        finally:
+            signal.alarm(0)
+            os.chdir(before)
+
+
+def _too_long(*_: Any) -> None:
+    raise Hang
+
+
+def main() -> None:
+    """Run the cases and print what failed."""
+    parser = argparse.ArgumentParser()
+    for name, default in (("cases", 1000), ("seed", 0), ("limit", 120), ("case", -1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded; its networks are small
+    codes: Counter[tuple[str, str]] = Counter()
+    failed = 0
+    for number in [given.case] if given.case >= 0 else range(given.cases):
+        kind = list(KINDS)[number % len(KINDS)]
+        code, wrong, arguments = case(kind, np.random.default_rng([given.seed, number]), given.limit)
+        codes[kind, code] += 1
+        if wrong:
+            failed += 1
+            print(f"case {number}, {kind}: {' '.join(arguments)}\n{wrong}", flush=True)
+    for kind in KINDS:
+        print(
+            f"{kind:<9}",
+            ", ".join(f"{codes[kind, code]} x {code or 'failed'}" for code in ("0", "1", "2", "") if codes[kind, code]),
+        )
+    print(f"{sum(codes.values())} cases, {failed} failed")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
