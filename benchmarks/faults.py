@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from synthetic import noise
 
 import probe
 from probe.cache import extract
+from probe.cache.inventory import entries
 from probe.cache.upkeep import verify_all
 from probe.settings import Extraction
 
@@ -31,24 +33,29 @@ ROWS = 256 * 40
 SETTINGS = Extraction(batch_size=32)
 
 
-def work(cache: Path) -> Path:
-    """One extraction; returns its folder."""
+def work(cache: Path, begun: Any) -> None:
+    """One extraction; `begun` is set when the network is there."""
     torch.set_num_threads(1)
     logging.disable()
     net = probe.backbone("test_resnet", "scratch", image_size=32)
-    return extract(net, noise(ROWS), SETTINGS, cache=cache).folder
+    begun.set()
+    extract(net, noise(ROWS), SETTINGS, cache=cache)
 
 
-def run(cache: Path, limit: float | None = None) -> bool:
-    """Extract in a process of its own, killed after `limit` seconds; whether it was still at work."""
-    process = multiprocessing.get_context("fork").Process(target=work, args=(cache,))
+def run(cache: Path, limit: float | None = None) -> tuple[bool, float]:
+    """Extract in a process of its own, killed `limit` seconds after it began; whether it was, and the seconds."""
+    fork = multiprocessing.get_context("fork")
+    begun = fork.Event()
+    process = fork.Process(target=work, args=(cache, begun))
     process.start()
+    begun.wait()
+    start = time.perf_counter()
     process.join(limit)
     at_work = process.is_alive()
     if at_work and process.pid:
         os.kill(process.pid, signal.SIGKILL)
     process.join()
-    return at_work
+    return at_work, time.perf_counter() - start
 
 
 def content(cache: Path) -> dict[str, bytes]:
@@ -59,17 +66,21 @@ def content(cache: Path) -> dict[str, bytes]:
 
 def kills(place: Path, count: int, rng: np.random.Generator, expected: dict[str, bytes], seconds: float) -> str:
     """Kill at random moments, then run once and compare."""
-    done, finished, cache = 0, 0, place / "killed"
+    done, finished, cache, leftovers = 0, 0, place / "killed", 0
+    before, advanced = 0, 0
     while done < count:
-        if run(cache, float(rng.uniform(0, 4 * seconds / count))):
-            done += 1
-        else:
-            finished, cache = finished + 1, place / f"killed{finished}"
-    leftovers = sum(len([*path.glob(".*.*")]) for path in place.glob("killed*/*/"))
+        killed, _ = run(cache, float(rng.uniform(0, 3 * seconds / count)))
+        if not killed:
+            finished, cache, before = finished + 1, place / f"killed{finished}", 0
+            continue
+        now = sum(entry.done or 0 for entry in entries(cache))
+        done, advanced, before = done + 1, advanced + (now > before), now
+        leftovers += len([*cache.glob("*/.*.*")])
     run(cache)
     same = content(cache) == expected
     return (
-        f"{done} kills, {finished} runs came to their end between, {leftovers} unfinished texts; byte-identical: {same}"
+        f"{done} kills, {advanced} after new chunks were written, {leftovers} unfinished texts seen, {finished} runs "
+        f"came to their end between; then one run over {before} of {ROWS} rows: byte-identical {same}"
     )
 
 
@@ -125,10 +136,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place, rng = Path(folder), np.random.default_rng(given.seed)
-        run(place / "warm")
-        start = time.perf_counter()
-        run(place / "whole")
-        seconds = time.perf_counter() - start
+        _, seconds = run(place / "whole")
         expected = content(place / "whole")
         if given.kills:
             print(kills(place, given.kills, rng, expected, seconds), flush=True)

@@ -208,7 +208,7 @@ def test_a_disk_too_small_is_told_before_the_first_image(monkeypatch: pytest.Mon
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     """Ten times the images, under 5 % more memory; measured in processes of their own."""
     peaks = []
-    for n in (300, 3000):
+    for n in (200, 2000):
         code = (
             f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
             "from test_cache import *; import resource, torch; torch.set_num_threads(1)\n"
