@@ -21,7 +21,7 @@ from probe.audit.copies import perceptual_hash
 from probe.audit.order import label_relation
 from probe.audit.samples import IMAGES, samples
 from probe.audit.words import audit_lines
-from probe.data import Dataset, FileHashes, dataset, make_dataset
+from probe.data import Dataset, FileHashes, dataset, fingerprints, make_dataset
 from probe.data.images import ImageArrays, ImageFiles
 from probe.settings import Network, ProbeGrid
 from probe.study import facts, run_layerwise
@@ -314,7 +314,7 @@ def test_the_main_job_says_what_the_quick_audit_finds_and_reads_no_image_for_it(
         text = "LEAKAGE: 1 set of identical images in more than one split, 1 of them in test: images/000.png (train) = "
         assert text in caplog.text
         assert [finding["kind"] for finding in facts(study, {})["audit"]] == ["identical"]
-        monkeypatch.setattr(Path, "read_bytes", lambda file: pytest.fail(f"{file} is read again"))
+        monkeypatch.setattr(fingerprints, "_content_hash", lambda file: pytest.fail(f"{file} is read again"))
         monkeypatch.setattr(ImageFiles, "load", lambda images, row: pytest.fail(f"image {row} is read again"))
 
 
