@@ -111,8 +111,8 @@ def extract(
       probe extract --arch resnet50 --weights scratch
     """
     from probe.data import dataset
+    from probe.recipes import features_of
     from probe.runtime import default_folder
-    from probe.study import features_of
 
     table = dataset(data, seed=seed, cache=cache, **asdict(reading))
     features = features_of(arch, weights, table, seed, network, extraction, cache or default_folder())

@@ -21,8 +21,8 @@ from threadpoolctl import threadpool_limits
 import probe
 from probe.cache import default_folder
 from probe.probes import TrainingSet, fit_paths
+from probe.recipes import features_of
 from probe.settings import Extraction, Network
-from probe.study import features_of
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
 

@@ -93,7 +93,14 @@ class Extraction:
     batch_size: int = option(64, "Images per forward pass.")
     num_workers: int = option(2, "Threads that read and resize images.")
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.")
-    dtype: str = option("float32", "Precision of the forward pass.", choices=("float32", "bfloat16", "float16"))
+    dtype: str = option(
+        "auto",
+        "Precision of the forward pass; auto is float32, or bfloat16 when compiled for a CPU that multiplies it.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    compile: str = option(
+        "auto", "One frozen graph; auto compiles for a CPU when the job is long.", choices=("auto", "on", "off")
+    )
     channels_last: bool = option(True, "Keep maps channels-last in memory; faster on most devices.")
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from probe.audit import Finding, quick_audit
-from probe.cache import Features, Notebook, default_folder, extract, recall
+from probe.cache import Features, default_folder
 from probe.data import Dataset, FileHashes, dataset
 from probe.errors import ProbeError, Unreachable
 from probe.metrics import MACRO
-from probe.names import is_file
 from probe.probes import GAP, SELECTS, layerwise
+from probe.recipes import features_of
 from probe.results import frame, make_row
 from probe.runtime import hardware, log, pick_device, versions
 from probe.settings import Extraction, Network, ProbeGrid, Reading
@@ -170,61 +170,6 @@ def _features_by_seed(
         drawn = seed if scratch else 0
         found[seed] = features_of(arch, weights, data.redraw(seed), drawn, network, extraction, cache)
     return found
-
-
-def features_of(
-    arch: str, weights: str, data: Dataset, seed: int, network: Network, extraction: Extraction, cache: Path
-) -> Features:
-    """Features from the cache if they are complete there, without building the network; else extracted."""
-    size = network.image_size or data.image_size
-    recipe = _recipe(arch, weights, seed, size, network, extraction, cache)
-    notebook = Notebook(cache)
-    known = notebook.recall(recipe) if recipe else None
-    found = recall(known, data, cache) if known else None
-    if found is not None:
-        return found
-    from probe.backbones import backbone  # loads the model libraries, which a warm run does without
-
-    net = backbone(arch, weights, seed=seed, **asdict(replace(network, image_size=size)))
-    features = extract(net, data, extraction, cache=cache)
-    recipe = recipe or _recipe(arch, weights, seed, size, network, extraction, cache)
-    if recipe:  # a download has put the weights on this machine by now
-        notebook.note(recipe, {"request": features.details, "origin": features.origin, "taps": features.taps})
-    return features
-
-
-def _recipe(
-    arch: str, weights: str, seed: int, size: int | None, network: Network, extraction: Extraction, cache: Path
-) -> dict[str, Any] | None:
-    """What decides a network and the numbers it gives; None when that is not all on this machine."""
-    if arch.startswith("hf-hub:"):  # its configuration may change under the same name
-        return None
-    file = Path(weights) if is_file(weights) else _published_file(arch, weights)
-    if file is None and weights != "scratch":
-        return None
-    content = FileHashes(cache).hash([file])[0] if file else f"seed {seed}"
-    device = pick_device(extraction.device).partition(":")[0]
-    numerics = {name: value for name, value in asdict(extraction).items() if name not in ("batch_size", "num_workers")}
-    return {
-        "arch": arch,
-        "weights": weights,
-        "content": content,
-        "size": size,
-        **asdict(replace(network, image_size=size)),
-        **numerics,
-        "device": device,
-        "versions": versions(),
-    }
-
-
-def _published_file(arch: str, weights: str) -> Path | None:
-    if weights == "scratch":
-        return None
-    from probe.backbones import published_tag
-    from probe.backbones.catalog import find_source
-
-    source = find_source(arch)
-    return source.published(published_tag(source, weights) or "").file
 
 
 def _describe_data(data: Dataset) -> None:

@@ -28,8 +28,8 @@ from probe.cache.store import Store
 from probe.cache.upkeep import verify_all
 from probe.commands import STOPPED
 from probe.data import Dataset, FileHashes
+from probe.recipes import features_of
 from probe.settings import Network
-from probe.study import features_of
 
 DATA = tiny_data(n=300, size=8)
 

@@ -13,6 +13,7 @@ from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
 from probe.extraction import transform, walk_dataset
 from probe.pooling import pooled
+from probe.readers import Reader, settle
 from probe.settings import Extraction
 
 
@@ -27,7 +28,8 @@ def tiny_net(arch: str = "resnet10t") -> Backbone:
 
 
 def walk(net: Backbone, data: Dataset, **settings: object) -> dict[str, NDArray[np.float32]]:
-    parts = list(walk_dataset(net, data, Extraction(**settings), "cpu", range(len(data))))
+    read = Reader(net, settle(Extraction(**settings), 0, "cpu"), "cpu")
+    parts = list(walk_dataset(read, data, range(len(data))))
     return {tap: np.concatenate([part[tap] for part in parts]) for tap in net.taps}
 
 

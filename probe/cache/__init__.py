@@ -34,17 +34,28 @@ def extract(
     A run that was stopped goes on where it was. Raises ProbeError when an image cannot be read,
     a tap cannot be pooled as asked, or the features do not fit on the disk.
     """
-    from probe.pooling import check_pool, pooled_width  # needs torch, which a warm run does without
+    from probe.pooling import check_pool  # these need torch, which a warm run does without
+    from probe.readers import NotCompiledError, settle
 
     settings = settings or Extraction()
-    folder = Path(cache) if cache else default_folder()
-    device = pick_device(settings.device)
-    stages = [net.stage(tap) for tap in net.taps]
-    for stage in stages:
+    for stage in map(net.stage, net.taps):
         check_pool(stage, settings.pool)
+    device = pick_device(settings.device)
+    settled = settle(settings, len(data) * net.table()[-1]["macs"], device)
+    try:
+        return _extract(net, data, settled, device, Path(cache) if cache else default_folder())
+    except NotCompiledError as error:
+        log.warning("%s is read uncompiled: %s", net.origin.arch, error)
+        plain = settle(replace(settings, compile="off"), 0, device)
+        return _extract(net, data, plain, device, Path(cache) if cache else default_folder())
+
+
+def _extract(net: "Backbone", data: Dataset, settings: Extraction, device: str, folder: Path) -> Features:
+    from probe.pooling import pooled_width
+
     request = {
         **network_request(net, settings, device),
-        "widths": {stage.name: pooled_width(stage, settings.pool) for stage in stages},
+        "widths": {tap: pooled_width(net.stage(tap), settings.pool) for tap in net.taps},
     }
     store = _store(folder, {"request": request, "origin": net.describe(), "taps": net.table()}, data)
     with store.locked():
@@ -78,16 +89,18 @@ def _finished(store: Store, data: Dataset) -> Features:
 def _fill(store: Store, net: "Backbone", data: Dataset, settings: Extraction, device: str) -> None:
     """Make the missing rows and commit them chunk by chunk."""
     from probe import extraction
+    from probe.readers import Reader
 
+    settings = replace(settings, batch_size=store.kept_batch_size(settings.batch_size))
+    read = Reader(net, settings, device)
     missing = store.prepare(settings.batch_size)
     for digest, difference in of_other_versions(store.folder, store.facts["request"]).items():
         log.info("not used: the same features made with other versions (%s), in %s", difference, digest)
-    settings = replace(settings, batch_size=store.batch_size)
     left = sum(map(len, missing))
     with tqdm(total=len(data), initial=len(data) - left, unit="image", disable=None, desc=net.origin.arch) as bar:
         for rows in missing:
             start, held = rows.start, []
-            for batch in extraction.walk_dataset(net, data, settings, device, rows):
+            for batch in extraction.walk_dataset(read, data, rows):
                 held.append(batch)
                 count = sum(len(part[net.taps[0]]) for part in held)
                 bar.update(len(batch[net.taps[0]]))

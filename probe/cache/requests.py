@@ -25,7 +25,7 @@ def data_fingerprint(data: Dataset, files: FileHashes) -> str:
 
 
 def network_request(net: "Backbone", settings: Extraction, device: str) -> dict[str, Any]:
-    """All of a request but its data."""
+    """All of a request but its data; the settings are settled."""
     return {
         "format": FORMAT,
         "arch": net.origin.arch,
@@ -36,8 +36,7 @@ def network_request(net: "Backbone", settings: Extraction, device: str) -> dict[
         "pool": settings.pool,
         "dtype": settings.dtype,
         "channels_last": settings.channels_last,
-        "compiled": False,
-        "folded_batchnorm": False,
+        "compiled": settings.compile == "on",
         "device": device.partition(":")[0],
         "versions": versions(),
     }

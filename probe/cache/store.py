@@ -107,11 +107,14 @@ class Store:
         self.faults += [f"{array.path.name}: rows {start} to {spans[start].stop - 1} are damaged" for start in damaged]
         return damaged
 
+    def kept_batch_size(self, asked: int) -> int:
+        """After `check`: the batch size of an earlier run while a chunk of it stands, so that no array mixes two."""
+        return self.batch_size if self._good else asked
+
     def prepare(self, batch_size: int) -> list[range]:
         """After `check`: make the folder ready and tell which runs of rows are still to be made.
 
-        While a chunk of an earlier run stands, its batch size does too, so that an array never mixes two.
-        Raises ProbeError when nothing can be written or the disk is too small.
+        `batch_size` is the kept one. Raises ProbeError when nothing can be written or the disk is too small.
         """
         if self._barred:
             lack = f"; {self.folder.name} there is not complete" if self.folder.is_dir() else ""

@@ -1,0 +1,70 @@
+"""Compiled and eager readers: the same vectors, padded batches, and one line when a network cannot be compiled."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from test_extraction import tiny_data, tiny_net
+
+import probe
+from probe import readers
+from probe.cache.requests import network_request
+from probe.readers import REPAYS, NotCompiledError, Reader, settle
+from probe.settings import Extraction
+
+
+def test_what_auto_means() -> None:
+    auto = Extraction()
+    short, long = settle(auto, REPAYS / 2, "cpu"), settle(auto, REPAYS, "cpu")
+    assert (short.compile, short.dtype) == ("off", "float32")
+    assert (long.compile, long.dtype) == ("on", "bfloat16" if readers._multiplies_bfloat16() else "float32")
+    assert settle(auto, 1e20, "cuda").compile == "off"
+    assert settle(Extraction(compile="off"), 1e20, "cpu").dtype == "float32"
+    assert settle(Extraction(dtype="float32"), 1e20, "cpu").dtype == "float32"
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiling for a CPU needs a C++ compiler, and there is no g++")
+def test_compiled_gives_what_eager_gives_and_pads_the_last_batch() -> None:
+    net, data = tiny_net("test_resnet"), tiny_data(n=11)
+    settings = Extraction(compile="on", dtype="float32", batch_size=8)
+    images = torch.stack([torch.from_numpy(np.array(data.images.load(i))) for i in range(11)]).permute(0, 3, 1, 2)
+    images = torch.nn.functional.interpolate(images, 32)
+    compiled, plain = Reader(net, settings, "cpu"), Reader(net, Extraction(compile="off", dtype="float32"), "cpu")
+    for part in (images[:8], images[8:]):
+        found, expected = compiled(part), plain(part)
+        for tap in net.taps:
+            assert found[tap].shape == expected[tap].shape
+            torch.testing.assert_close(
+                found[tap], expected[tap], rtol=1e-4, atol=1e-4 * float(expected[tap].abs().max())
+            )
+
+
+def test_a_network_that_cannot_be_compiled_is_read_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotCompiledError("no compiler")
+
+    monkeypatch.setattr(readers, "_compiled", refuse)
+    net, data = tiny_net(), tiny_data()
+    found = probe.extract(net, data, Extraction(compile="on"))
+    assert "resnet10t is read uncompiled: no compiler" in caplog.text
+    assert (found.details["compiled"], found.details["dtype"]) == (False, "float32")
+    plain = probe.extract(net, data, Extraction(compile="off"))
+    assert plain.folder == found.folder
+
+
+def test_the_compilers_complaint_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    with pytest.raises(NotCompiledError, match="^first line$"):
+        Reader(tiny_net(), Extraction(compile="on", dtype="float32", batch_size=2), "cpu")
+
+
+def test_compiled_features_are_other_features() -> None:
+    net = tiny_net()
+    requests = [network_request(net, settle(Extraction(compile=how), 0, "cpu"), "cpu") for how in ("on", "off", "auto")]
+    assert [request["compiled"] for request in requests] == [True, False, False]
