@@ -15,7 +15,7 @@ ARCHS: dict[str, int] = {  # image size in pixels: as small as the network takes
     "legacy_xception": 128,
     "mobilenetv2_100": 64, "mobilenetv3_small_100": 64, "ghostnet_100": 64, "efficientnet_b0": 64,
     "repvgg_a0": 64, "convnext_atto": 64, "poolformer_s12": 64, "hrnet_w18_small": 64, "edgenext_xx_small": 64,
-    "mobilevit_xxs": 64, "fastvit_t8": 64, "mambaout_femto": 64, "convmixer_768_32": 56,
+    "mobilevit_xxs": 64, "fastvit_t8": 64, "mambaout_femto": 64, "convmixer_768_32": 28,
     "vit_tiny_patch16_224": 64, "deit3_small_patch16_224": 64, "deit_tiny_distilled_patch16_224": 64,
     "vit_small_patch14_reg4_dinov2": 56, "vit_small_patch16_dinov3": 64, "eva02_tiny_patch14_224": 56,
     "beit_base_patch16_224": 64, "cait_xxs24_224": 64, "xcit_nano_12_p16_224": 64, "mixer_s32_224": 224,
