@@ -178,7 +178,7 @@ MISUSED: dict[str, tuple[list[str], str]] = {
     "option": (extract(colour="red"), "No such option.*--colour"),
     "level": (["taps", ARCH, "--level", "blok"], "'--level'.*'blok' is not one of 'layer', 'block', 'stage'"),
     "pool": (extract(pool="median"), "'--pool'.*'median' is not one of 'mean', 'max', 'cls', 'cls.mean'"),
-    "dtype": (extract(dtype="float8"), "'--dtype'.*'float8' is not one of 'float32', 'bfloat16', 'float16'"),
+    "dtype": (extract(dtype="float8"), "'--dtype'.*'float8' is not one of 'auto', 'float32', 'bfloat16', 'float16'"),
     "crop": (layerwise(crop="round"), "'--crop'.*'round' is not one of 'squash', 'center'"),
     "batch size": (extract(batch_size="many"), "'--batch-size'.*'many' is not a valid integer"),
     "image size": (extract(image_size="1.5"), "'--image-size'.*'1.5' is not a valid integer"),

@@ -56,7 +56,7 @@ def test_pretrained_beats_scratch_on_breast_ultrasound(shared: Path, resnet18: P
     data = probe.dataset(shared / "busi256" / "labels.csv")
     best = {}
     for weights in (resnet18, "scratch"):
-        net = probe.backbone("torchvision:resnet18", weights, image_size=96, level="stage")
+        net = probe.backbone("torchvision:resnet18", weights, image_size=64, level="stage")
         rows = probe.layerwise(probe.extract(net, data, Extraction(batch_size=32)), grid=probe.ProbeGrid(draws=100))
         scores = rows[(rows.metric == "auroc") & (rows["class"] == "macro") & (rows.split == "test")]
         best[str(weights)] = scores["value"].max()
