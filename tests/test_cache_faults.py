@@ -26,7 +26,7 @@ from probe.cache.manifest import read_manifest
 from probe.cache.signed import Damaged, read_signed, write_signed
 from probe.cache.store import Store
 from probe.cache.upkeep import verify_all
-from probe.commands import STOPPED
+from probe.commands.group import STOPPED
 from probe.data import Dataset, FileHashes
 from probe.recipes import features_of
 from probe.settings import Network

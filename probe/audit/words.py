@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from probe.audit import Audit
-from probe.commands import text_table
 from probe.data import SPLITS, Dataset
 from probe.results import to_json
+from probe.tables import text_table
 
 
 def audit_lines(audit: Audit) -> list[str]:

@@ -1,20 +1,24 @@
-"""What commands are made of: options from settings, errors in one line, tables as text."""
+"""Options: those that commands share, and those that are made from settings."""
 
-import logging
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import Field, fields
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any
 
 import click
 
-from probe.errors import ProbeError
-
-log = logging.getLogger("probe")
-STOPPED = "probe: stopped; what is finished is kept, and the same command goes on from there"
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else to stdout.")
+cache_folder = click.option("--cache", type=click.Path(path_type=Path), help="Folder of the feature cache.")
+data_source = click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    help="digits, a .csv or .parquet manifest, a folder of classes, an .npz, medmnist:FLAG or torchvision:NAME.",
+)
+out_folder = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for the results."
+)
+weights_text = "pretrained, scratch, the name of a published weight, or a file."
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]
@@ -73,44 +77,3 @@ def settings(*kinds: type[Any]) -> Callable[[Any], Any]:
         return run
 
     return decorate
-
-
-class Commands(click.Group):
-    """Turns the errors a user can fix into one line on stderr and exit code 1."""
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, _stop)
-        return super().main(*args, **extra)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        log.setLevel(logging.INFO)
-        log.handlers = [logging.StreamHandler(sys.stderr)]
-        try:
-            return super().invoke(ctx)
-        except ProbeError as error:
-            click.echo(f"probe: {' '.join(str(error).splitlines())}", err=True)  # names of files may hold line breaks
-            ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo(STOPPED, err=True)
-            ctx.exit(130)
-
-
-def _stop(*_: Any) -> NoReturn:
-    """End at once, wherever we are: libraries swallow an exception raised within them, threads wait for their work.
-
-    Nothing needs tidying: whatever is written can be killed at any moment.
-    """
-    os.write(sys.stderr.fileno(), ("\n" * os.isatty(sys.stderr.fileno()) + STOPPED + "\n").encode())
-    os._exit(130)
-
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns of text, numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in [head, *rows]]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    right = [not isinstance(cell, str) or cell[:1].isdigit() for cell in rows[0]] if rows else [False] * len(head)
-    return "\n".join(
-        "  ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)).rstrip()
-        for row in cells
-    )

@@ -1,0 +1,50 @@
+"""Features: `probe extract`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from probe.commands.options import as_json, cache_folder, data_source, settings, weights_text
+from probe.settings import Extraction, Network, Reading
+from probe.tables import text_table
+
+
+@click.command()
+@click.option("--arch", required=True, help="A timm id, torchvision:NAME or hf-hub:ORG/NAME.")
+@click.option("--weights", default="pretrained", show_default=True, help=weights_text)
+@data_source
+@click.option("--seed", default=0, show_default=True, help="Of scratch weights and of splits that are drawn.")
+@cache_folder
+@as_json
+@settings(Reading, Network, Extraction)
+def extract(
+    arch: str,
+    weights: str,
+    data: str,
+    seed: int,
+    cache: Path | None,
+    as_json: bool,
+    reading: Reading,
+    network: Network,
+    extraction: Extraction,
+) -> None:
+    """Read the features of every tap into the cache, and print where they are.
+
+    \b
+    Example:
+      probe extract --arch resnet50 --weights scratch
+    """
+    from probe.data import dataset
+    from probe.recipes import features_of
+    from probe.runtime import default_folder
+
+    table = dataset(data, seed=seed, cache=cache, **asdict(reading))
+    features = features_of(arch, weights, table, seed, network, extraction, cache or default_folder())
+    if as_json:
+        shapes = {tap: list(array.shape) for tap, array in features.items()}
+        click.echo(json.dumps({"folder": str(features.folder), "taps": shapes, "skipped": table.skipped}))
+        return
+    click.echo(text_table(["tap", "rows", "width"], [[tap, *array.shape] for tap, array in features.items()]))
+    click.echo(str(features.folder))

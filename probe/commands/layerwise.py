@@ -1,0 +1,73 @@
+"""The main job: `probe layerwise`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.errors import ProbeError
+from probe.settings import Extraction, Network, ProbeGrid, Reading
+
+
+@click.command()
+@click.option(
+    "--arch", "archs", multiple=True, required=True, help="A timm id, torchvision:NAME or hf-hub:ORG/NAME; repeatable."
+)
+@click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained and scratch]")
+@data_source
+@click.option(
+    "--seeds", default=1, show_default=True, help="How often to repeat what is random: scratch weights, drawn splits."
+)
+@out_folder
+@cache_folder
+@as_json
+@settings(Reading, Network, Extraction, ProbeGrid)
+def layerwise(
+    archs: Sequence[str], weights: Sequence[str], data: str, seeds: int, out: Path, cache: Path | None, as_json: bool,
+    reading: Reading, network: Network, extraction: Extraction, probegrid: ProbeGrid,
+) -> None:  # fmt: skip
+    """Probe every tap: how well the labels can be read at each depth, and where to cut.
+
+    \b
+    Example:
+      probe layerwise --arch resnet50 --data my_images/labels.csv
+    """
+    if seeds < 1:
+        raise click.BadParameter("at least 1", param_hint="--seeds")
+    from probe.report import check_folder, summary_lines, write_study
+    from probe.results import to_json
+    from probe.study import facts, run_layerwise
+
+    check_folder(out)
+    study = run_layerwise(
+        archs, weights, data, seeds=range(seeds),
+        reading=reading, network=network, extraction=extraction, grid=probegrid, cache=cache,
+    )  # fmt: skip
+    kinds: dict[str, Any] = {"reading": reading, "network": network, "extraction": extraction, "probes": probegrid}
+    chosen = {kind: asdict(of) for kind, of in kinds.items()}
+    try:
+        files = write_study(study, facts(study, chosen, ["probe", *sys.argv[1:]]), out)
+        files += _draw(study, out)
+    except OSError as error:
+        raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}; the features are kept") from None
+    if as_json:
+        found = {"arms": study.summaries(), "skipped": study.skipped, "skipped_images": study.data.skipped}
+        click.echo(to_json({**found, "files": files}))
+        return
+    click.echo("\n".join(summary_lines(study)))
+    click.echo("written: " + ", ".join(files))
+
+
+def _draw(study: Any, out: Path) -> list[str]:
+    from figures.depth_curve import depth_curve
+    from figures.style import save
+
+    marks = [
+        {"arch": arm["arch"], "weights": arm["weights"], "tap": (arm["earliest_sufficient"] or arm["best"])["tap"]}
+        for arm in study.summaries()
+    ]
+    return save(depth_curve(study.rows, marks, study.skipped), out / "layerwise")
