@@ -1,13 +1,15 @@
-"""Depth curve: how well a probe reads the labels at every depth, one line per arm.
+"""Depth curves: how well labels can be read at each tap, with intervals, and what a cut there keeps.
 
-Command: `probe layerwise --arch torchvision:resnet18 --data labels.csv` (writes `layerwise.pdf`).
-Rows read: `auroc` (macro, test) with its interval, `auroc_gap` (val), `params`.
+Command: `probe layerwise --arch resnet50 --data labels.csv --probe linear --probe knn` (writes `layerwise.pdf`).
+Rows read: the metric that selects (macro, test) with its interval, `params`.
 What one should see: scratch flat or falling, pretrained rising above it, often highest before the
 last block; the tap to cut at marked on each curve, and below it what is kept of the network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -15,11 +17,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from figures.style import COLORS, MARKERS, literal, paper
+from figures.style import COLORS, DASHES, MARKERS, literal, metric_label, paper, probe_label
 
 CHANCE = 0.5  # AUROC of a read-out that knows nothing
 MOST_NAMES = 26  # tap names that fit under a column
+MOST_CUTS = 4  # legend entries that have room for the tap to cut at
+MOST_BANDS = 4  # intervals that can be told apart when they lie over each other
 FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: the rows of a network, its weights and a kind of probe, and how it is drawn."""
+
+    arch: str
+    weights: str
+    method: str
+    rows: pd.DataFrame
+    look: Mapping[str, Any]
+    marked: str | None
 
 
 def depth_curve(
@@ -27,30 +43,28 @@ def depth_curve(
     marks: Sequence[dict[str, str]] = (),
     skipped: Sequence[dict[str, str]] = (),
     column: str = "half",
+    metric: str = "auroc",
 ) -> Figure:
-    """A figure of test AUROC against relative depth.
+    """A figure of the test score against relative depth, a curve per network, weights and kind of probe.
 
-    `marks` name the recommended tap of an arm (keys arch, weights, tap), `skipped` the arms that
-    could not be had, which the figure then says.
+    `marks` name the recommended tap of a curve (keys arch, weights, tap, and method when there are several), `skipped`
+    the arms that could not be had, which the figure then says.
     """
-    arms = [(str(arch), str(weights), mine) for (arch, weights), mine in rows.groupby(["arch", "weights"], sort=False)]
-    one = len({arch for arch, _, _ in arms}) == 1
-    with plt.rc_context(paper(column, aspect=1.0 if one else 0.9)):
+    main = rows[rows["study"].fillna("layerwise").eq("layerwise")]
+    curves = _curves(main[_is_score(main, metric)], marks)
+    one = len({curve.arch for curve in curves}) == 1
+    with plt.rc_context(paper(column, aspect=(1.0 if one else 0.9) + 0.04 * max(0, len(curves) - 3))):
         figure, (top, below) = plt.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
-        for order, (arch, weights, mine) in enumerate(arms):
-            tap = next((mark["tap"] for mark in marks if (mark["arch"], mark["weights"]) == (arch, weights)), None)
-            draw_arm(top, mine, weights_name(weights) if one else f"{arch}, {weights_name(weights)}", order, tap)
-        top.axhline(CHANCE, color="0.45", linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
-        shown = rows[_is_score(rows)]
-        top.set_ylim(min(CHANCE - 0.03, shown["ci_low"].min() - 0.02), min(1.02, shown["ci_high"].max() + 0.04))
-        top.set_ylabel("test AUROC (macro)")
-        top.set_title(_title(rows, arms[0][0] if one else None))
+        for curve in curves:
+            draw_curve(top, curve, _label(curve, curves), bands=len(curves) <= MOST_BANDS)
+        _fit(top, pd.concat([curve.rows for curve in curves]), metric, bands=len(curves) <= MOST_BANDS)
+        top.set_title(_title(curves))
         for line, missing in enumerate(skipped):
             note = literal(f"{missing['arch']}, {missing['weights']}: skipped, weights not available")
             top.text(0.99, 0.15 + 0.07 * line, note, transform=top.transAxes, ha="right", fontsize=6, color="#8B0000")
-        _draw_costs(below, arms)
-        _name_depths(below, arms[0][2] if one else None)
-        figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=1 if len(arms) < 4 else 2)
+        _draw_costs(below, main, curves)
+        _name_depths(below, curves[0].rows if one else None)
+        figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=1 if len(curves) < 4 else 2)
         return figure
 
 
@@ -59,39 +73,85 @@ def weights_name(weights: str) -> str:
     return Path(weights).stem if weights.endswith(FILES) else weights
 
 
-def draw_arm(axes: Axes, rows: pd.DataFrame, label: str, order: int, marked: str | None) -> None:
-    """One arm's curve, its interval band (over seeds the envelope of their intervals), its marked tap."""
-    scores = rows[_is_score(rows)]
-    by_depth = scores.groupby("depth")
+def draw_curve(axes: Axes, curve: Curve, label: str, bands: bool = True) -> None:
+    """The curve, its interval band (over seeds the envelope of their intervals), its marked tap."""
+    by_depth = curve.rows.groupby("depth")
     value, low, high = by_depth["value"].mean(), by_depth["ci_low"].min(), by_depth["ci_high"].max()
-    color, depths = COLORS[order % len(COLORS)], value.index.to_numpy(float)
-    axes.fill_between(depths, low, high, color=color, alpha=0.15, linewidth=0)
-    cut = f" (cut at {marked})" if marked else ""
-    label = literal(label).lstrip("_")  # matplotlib leaves out labels that begin so
-    axes.plot(depths, value, color=color, marker=MARKERS[order % len(MARKERS)], label=label + cut)
-    if marked is not None:
-        depth = float(scores.loc[scores["tap"] == marked, "depth"].iloc[0])
+    color, depths = curve.look["color"], value.index.to_numpy(float)
+    if bands:
+        axes.fill_between(depths, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.plot(depths, value, label=literal(label).lstrip("_"), **curve.look)  # one that begins so is left out
+    if curve.marked is not None:
+        depth = float(curve.rows.loc[curve.rows["tap"] == curve.marked, "depth"].iloc[0])
         axes.plot(depth, value[depth], "o", color=color, markersize=8, markerfacecolor="none", markeredgewidth=1.2)
 
 
-def _is_score(rows: pd.DataFrame) -> "pd.Series[bool]":
-    return (rows["metric"] == "auroc") & (rows["class"] == "macro") & (rows["split"] == "test")
+def _curves(scores: pd.DataFrame, marks: Sequence[dict[str, str]]) -> list[Curve]:
+    """Several networks or weights go by colour, and their probes by dashes; of one network the probes go by colour."""
+    groups = list(scores.fillna({"method": "linear"}).groupby(["arch", "weights", "method"], sort=False))
+    arms = list(dict.fromkeys((arch, weights) for (arch, weights, _), _ in groups))
+    methods = list(dict.fromkeys(method for (_, _, method), _ in groups))
+    curves = []
+    for (arch, weights, method), mine in groups:
+        arm, kind = arms.index((arch, weights)), methods.index(method)
+        hue = arm if len(arms) > 1 else kind
+        look: dict[str, Any] = {"color": COLORS[hue % len(COLORS)], "marker": MARKERS[hue % len(MARKERS)]}
+        look["linestyle"] = DASHES[kind % len(DASHES)] if len(arms) > 1 else "-"
+        known = {"arch": arch, "weights": weights, "method": method}
+        taps = [mark["tap"] for mark in marks if all(mark.get(key, known[key]) == known[key] for key in known)]
+        curves.append(Curve(str(arch), str(weights), str(method), mine, look, taps[0] if taps else None))
+    return curves
 
 
-def _title(rows: pd.DataFrame, arch: str | None) -> str:
-    seeds = rows.loc[_is_score(rows), "seed"].nunique()
-    parts = [str(rows["dataset"].iloc[0]), arch or "", "linear probes", f"{seeds} seeds" if seeds > 1 else ""]
+def _is_score(rows: pd.DataFrame, metric: str) -> "pd.Series[bool]":
+    return (rows["metric"] == metric) & (rows["class"] == "macro") & (rows["split"] == "test")
+
+
+def _shared(curves: Sequence[Curve]) -> dict[str, bool]:
+    return {key: len({getattr(curve, key) for curve in curves}) == 1 for key in ("arch", "weights", "method")}
+
+
+def _label(curve: Curve, curves: Sequence[Curve]) -> str:
+    """What tells a curve from the others, of a single one its weights; and, of few, where to cut."""
+    shared = _shared(curves)
+    parts = {"arch": curve.arch, "weights": weights_name(curve.weights), "method": probe_label(curve.method)}
+    told = [text for key, text in parts.items() if not shared[key] or (key == "weights" and shared["method"])]
+    cut = f" (cut at {curve.marked})" if curve.marked and len(curves) < MOST_CUTS else ""
+    return ", ".join(told) + cut
+
+
+def _title(curves: Sequence[Curve]) -> str:
+    shared, first = _shared(curves), curves[0]
+    seeds = first.rows["seed"].nunique()
+    parts = [
+        str(first.rows["dataset"].iloc[0]),
+        first.arch if shared["arch"] else "",
+        weights_name(first.weights) if shared["weights"] and not shared["method"] else "",
+        f"{probe_label(first.method)} probes" if shared["method"] else "",
+        f"{seeds} seeds" if seeds > 1 else "",
+    ]
     return literal(", ".join(filter(None, parts)))
 
 
-def _draw_costs(axes: Axes, arms: Sequence[tuple[str, str, pd.DataFrame]]) -> None:
+def _fit(axes: Axes, scores: pd.DataFrame, metric: str, bands: bool) -> None:
+    """The chance line where there is one, and limits that show every score."""
+    low, high = ("ci_low", "ci_high") if bands else ("value", "value")
+    bottom, top = scores[low].min() - 0.02, scores[high].max() + 0.04
+    if metric == "auroc":
+        axes.axhline(CHANCE, color="0.45", linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
+        bottom, top = min(CHANCE - 0.03, bottom), min(1.02, top)
+    axes.set_ylim(bottom, top)
+    axes.set_ylabel(f"test {metric_label(metric)} (macro)")
+
+
+def _draw_costs(axes: Axes, rows: pd.DataFrame, curves: Sequence[Curve]) -> None:
     """Share of the parameters below the head that a cut at each depth keeps, per architecture."""
-    archs = list(dict.fromkeys(arch for arch, _, _ in arms))
-    for order, (arch, _, rows) in enumerate(arms):
-        if arch in archs:
-            archs.remove(arch)
-            kept = rows[rows["metric"] == "params"].drop_duplicates("depth").set_index("depth")["value"]
-            color = "0.35" if len(arms) == 1 or arch == arms[-1][0] == arms[0][0] else COLORS[order % len(COLORS)]
+    archs = list(dict.fromkeys(curve.arch for curve in curves))
+    for arch in archs:
+        params = rows[(rows["metric"] == "params") & (rows["arch"] == arch)]
+        kept = params.drop_duplicates("depth").set_index("depth")["value"]
+        color = next(curve.look["color"] for curve in curves if curve.arch == arch) if len(archs) > 1 else "0.35"
+        if len(kept):
             axes.plot(kept.index, kept / kept.iloc[-1], color=color, marker=".", markersize=2.5)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(ylim=(0, 1.08), yticks=(0, 0.5, 1), ylabel="parameters\nkept")
@@ -99,7 +159,7 @@ def _draw_costs(axes: Axes, arms: Sequence[tuple[str, str, pd.DataFrame]]) -> No
 
 def _name_depths(axes: Axes, rows: pd.DataFrame | None) -> None:
     """Tap names under the axis when one architecture has few enough of them, else the numbers alone."""
-    taps = None if rows is None else rows[rows["metric"] == "params"].drop_duplicates("tap")
+    taps = None if rows is None else rows.drop_duplicates("tap")
     if taps is None or len(taps) > MOST_NAMES:
         axes.set_xlabel("relative depth (share of the blocks run)")
         return

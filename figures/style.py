@@ -17,6 +17,9 @@ COLORS = (
     "#E69F00",
 )  # Okabe and Ito 2008; safe for colour-blind readers
 MARKERS = ("o", "s", "^", "D", "v", "P")
+DASHES = ("-", "--", ":", "-.")
+METRICS = {"auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE"}
+PROBES = {"mlp": "MLP", "knn": "nearest-neighbour", "ncm": "class-mean"}
 
 
 def paper(column: str = "half", aspect: float = 0.75) -> dict[Any, Any]:
@@ -44,6 +47,16 @@ def paper(column: str = "half", aspect: float = 0.75) -> dict[Any, Any]:
         "svg.fonttype": "none",
         "svg.hashsalt": "probe",
     }
+
+
+def metric_label(metric: str) -> str:
+    """A metric as it is printed."""
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def probe_label(method: str) -> str:
+    """A kind of probe as it is printed."""
+    return PROBES.get(method, method)
 
 
 def literal(text: str) -> str:

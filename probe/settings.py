@@ -16,9 +16,10 @@ def option(default: Any, text: str, **extra: Any) -> Any:
 
 def _check_choices(settings: Any) -> None:
     for entry in fields(settings):
-        choices, given = entry.metadata.get("choices"), getattr(settings, entry.name)
-        if choices and given not in choices:
-            raise ProbeError(f"{entry.name} is '{given}'; choose from {', '.join(choices)}")
+        choices, value = entry.metadata.get("choices"), getattr(settings, entry.name)
+        for given in value if isinstance(value, tuple) else (value,):
+            if choices and given not in choices:
+                raise ProbeError(f"{entry.name} is '{given}'; choose from {', '.join(choices)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,18 +113,69 @@ class Extraction:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeGrid:
-    """What a linear probe is chosen from, and how sure its scores are."""
+    """What read-outs are chosen from, on what, and how sure their scores are."""
 
     c_grid: tuple[float, ...] = option(
-        (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0), "Inverse L2 strengths tried; chosen on validation."
+        (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0), "Inverse L2 strengths of linear probes tried."
     )
+    k_grid: tuple[int, ...] = option((5, 10, 20, 50), "Numbers of neighbours tried.")
+    mlp_hidden: int = option(256, "Hidden units of MLP probes.")
+    mlp_dropout: tuple[float, ...] = option((0.0, 0.5), "Dropout of MLP probes tried.")
+    mlp_weight_decay: tuple[float, ...] = option((0.01, 1.0), "Weight decay of MLP probes tried.")
+    mlp_seeds: int = option(3, "MLP probes per setting, from several starts; their scores are averaged.")
+    metric: str = option("auroc", "What settings and taps are chosen by.")
+    folds: int = option(0, "Choose by so many folds of the training and validation images; 0: on validation.")
     draws: int = option(1000, "Bootstrap draws behind each interval.")
-    delta: float = option(0.01, "Loss of AUROC against the best tap that a sufficient tap may have.")
+    interval: str = option("percentile", "Kind of bootstrap interval.", choices=("percentile", "bca"))
+    delta: float = option(0.01, "Loss of the metric against the best tap that a sufficient tap may have.")
+    ordinal: bool = option(False, "Classes have an order, that of their names: adds quadratic kappa.")
 
     def __post_init__(self) -> None:
         if not self.c_grid or not all(0 < strength < float("inf") for strength in self.c_grid):
             raise ProbeError(f"strengths must be positive numbers, not {self.c_grid}")
+        if not self.k_grid or not all(k >= 1 and k == int(k) for k in self.k_grid):
+            raise ProbeError(f"numbers of neighbours must be whole and positive, not {self.k_grid}")
+        if self.mlp_seeds < 1:
+            raise ProbeError(f"mlp_seeds is {self.mlp_seeds}; it must be at least 1")
+        if self.folds < 0 or self.folds == 1:
+            raise ProbeError(f"folds is {self.folds}; give at least 2, or 0 to choose on validation")
         if self.draws < 100:
             raise ProbeError(f"{self.draws} bootstrap draws are too few for an interval; take at least 100")
         if not 0 < self.delta < 1:
             raise ProbeError(f"delta is {self.delta}; it must lie between 0 and 1")
+        _check_choices(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """What probes are set beside: controls, smaller training sets, scores that need no training."""
+
+    control: tuple[str, ...] = option(
+        (), "What a probe that learnt nothing would score.", choices=("permuted", "noise", "majority"), repeat=True
+    )
+    n_train: tuple[str, ...] = option(
+        (), "Probe again with so many training images, a number or a share such as 10%.", repeat=True
+    )
+    subsets: int = option(5, "Subsets drawn for each --n-train.")
+    permutations: int = option(10, "Random labellings, or matrices of noise, behind a control.")
+    transferability: bool = option(False, "Add LogME, H-score, Fisher ratio, RankMe and others of every tap.")
+
+    def __post_init__(self) -> None:
+        for name in ("subsets", "permutations"):
+            if getattr(self, name) < 1:
+                raise ProbeError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        self.shares()
+        _check_choices(self)
+
+    def shares(self) -> tuple[int | float, ...]:
+        """Training sizes as numbers of images (int) and as shares of them (float). Raises ProbeError for neither."""
+        found: list[int | float] = []
+        for size in self.n_train:
+            try:
+                number = float(size[:-1]) / 100 if size.endswith("%") else int(size)
+            except ValueError:
+                number = 0
+            if not 0 < number <= (1 if size.endswith("%") else float("inf")):
+                raise ProbeError(f"n_train is '{size}'; give a number of images such as 50, or a share such as 10%")
+            found.append(number)
+        return tuple(found)

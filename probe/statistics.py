@@ -19,7 +19,7 @@ def bootstrap_weights(
     groups: Groups | None,
     draws: int,
     generator: np.random.Generator,
-    keep: NDArray[np.bool_] | None = None,
+    keep: NDArray[np.bool_] | NDArray[np.integer] | None = None,
     strata: Strata | None = None,
 ) -> NDArray[np.float32]:
     """How often each row occurs in each of `draws` resamples, (draws, rows); groups are drawn whole.

@@ -4,23 +4,27 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from probe.audit import Finding, quick_audit
-from probe.cache import Features, default_folder
+from probe.cache import Features, default_folder, read_features
 from probe.data import Dataset, FileHashes, dataset
+from probe.differences import all_differences
 from probe.errors import ProbeError, Unreachable
-from probe.metrics import MACRO
-from probe.probes import GAP, SELECTS, layerwise
+from probe.probes import PROBES, Draws, check_request, sweep
 from probe.recipes import features_of
+from probe.recommendation import recommend, recommend_by_size
 from probe.results import frame, make_row
 from probe.runtime import hardware, log, pick_device, versions
-from probe.settings import Extraction, Network, ProbeGrid, Reading
-from probe.statistics import earliest_sufficient
+from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
 
+STUDY = "layerwise"
 DEFAULT_WEIGHTS = ("pretrained", "scratch")
 
 
@@ -46,12 +50,39 @@ class Study:
     arms: list[Arm]
     skipped: list[dict[str, str]]
     rows: pd.DataFrame = field(repr=False)
-    delta: float
+    draws: list[Draws] = field(repr=False)
+    probes: tuple[str, ...]
+    grid: ProbeGrid
     findings: list[Finding]
 
     def summaries(self) -> list[dict[str, Any]]:
-        """Per arm: its taps, the best on validation, the earliest sufficient one, and the oracle."""
-        return [summarise(self.rows, arm, self.delta) for arm in self.arms]
+        """Per arm and kind of probe: its taps, the best on validation, the earliest sufficient one, and the oracle."""
+        found = []
+        for arm, method in product(self.arms, self.probes):
+            rows = self.rows_of(arm, method)
+            known = {"arch": arm.arch, "weights": arm.weights, "method": method, "seeds": sorted(arm.features)}
+            main = recommend(rows[rows["study"] == STUDY], arm.taps, self.grid)
+            found.append({**known, **main, "training_sizes": recommend_by_size(rows, arm.taps, self.grid)})
+        return found
+
+    def rows_of(self, arm: Arm, method: str) -> pd.DataFrame:
+        """The rows of one kind of probe in one arm."""
+        rows = self.rows
+        return rows[(rows["arch"] == arm.arch) & (rows["weights"] == arm.weights) & (rows["method"] == method)]
+
+    def differences(self) -> pd.DataFrame:
+        """Every tap against the best on validation, and weights against weights: paired on test, with Holm's p."""
+        arms = [
+            {
+                "arch": summary["arch"], "weights": summary["weights"], "method": summary["method"],
+                "taps": [tap["tap"] for tap in summary["taps"]], "best": summary["best"]["tap"], "draws": draws,
+            }
+            for summary, draws in zip(self.summaries(), self._test_draws(), strict=True)
+        ]  # fmt: skip
+        return all_differences(arms, self.grid.metric)
+
+    def _test_draws(self) -> list[NDArray[np.float64]]:
+        return [draws[method, "test"] for draws, method in product(self.draws, self.probes)]
 
 
 def run_layerwise(
@@ -63,7 +94,9 @@ def run_layerwise(
     reading: Reading | None = None,
     network: Network | None = None,
     extraction: Extraction | None = None,
+    probes: Sequence[str] = PROBES,
     grid: ProbeGrid | None = None,
+    checks: Checks | None = None,
     cache: str | Path | None = None,
 ) -> Study:
     """Probe every tap of every network with every set of weights.
@@ -79,6 +112,7 @@ def run_layerwise(
     if not isinstance(table, Dataset):
         table = dataset(table, seed=seeds[0], cache=place, **asdict(reading or Reading()))
     _describe_data(table)
+    check_request(table, probes, grid, checks or Checks())
     findings = quick_audit(table, FileHashes(place))
     for finding in findings:
         log.warning("%s: %s", finding.level.upper(), finding.text)
@@ -97,36 +131,44 @@ def run_layerwise(
                 arms.append(Arm(arch, source, features))
     if not arms:
         raise ProbeError(f"no network is left to probe: {skipped[0]['reason']}")
-    solver = "cuda" if pick_device(extraction.device).startswith("cuda") else "cpu"  # others lack float64
-    rows = pd.concat([layerwise(arm.features, grid=grid, device=solver) for arm in arms], ignore_index=True)
-    if table.skipped:
-        count = make_row(study="layerwise", dataset=table.name, metric="skipped_images", value=len(table.skipped))
+    return _probed(arms, skipped, table, findings, probes, grid, checks or Checks(), extraction.device)
+
+
+def run_features(
+    sources: Sequence[str | Path],
+    *,
+    seed: int = 0,
+    probes: Sequence[str] = PROBES,
+    grid: ProbeGrid | None = None,
+    checks: Checks | None = None,
+    device: str = "auto",
+) -> Study:
+    """Probe features that were made elsewhere; see `read_features` for their layout.
+
+    Several sources are several arms, which must be of the same images.
+    """
+    found = [read_features(source, seed) for source in sources]
+    first = found[0].data
+    for each in found[1:]:
+        if list(each.ids) != list(first.ids) or not np.array_equal(each.labels, first.labels):
+            raise ProbeError(f"'{found[0].folder}' and '{each.folder}' are not of the same images in the same order")
+    _describe_data(first)
+    arms = [Arm(each.origin["arch"], each.origin["weights"], {seed: each}) for each in found]
+    return _probed(arms, [], first, [], probes, grid or ProbeGrid(), checks or Checks(), device)
+
+
+def _probed(
+    arms: list[Arm], skipped: list[dict[str, str]], data: Dataset, findings: list[Finding],
+    probes: Sequence[str], grid: ProbeGrid, checks: Checks, device: str,
+) -> Study:  # fmt: skip
+    solver = "cuda" if pick_device(device).startswith("cuda") else "cpu"  # others lack float64
+    sweeps = [sweep(arm.features, probes, grid, checks, device=solver) for arm in arms]
+    rows = pd.concat([each.rows for each in sweeps], ignore_index=True)
+    if data.skipped:
+        count = make_row(study=STUDY, dataset=data.name, metric="skipped_images", value=len(data.skipped))
         rows = frame([*rows.to_dict(orient="records"), count])
-    return Study(table, arms, skipped, rows, grid.delta, findings)
-
-
-def summarise(rows: pd.DataFrame, arm: Arm, delta: float) -> dict[str, Any]:
-    """What the rows of one arm say about where to cut; means over seeds. Chosen on val, reported on test."""
-    mine = rows[(rows["arch"] == arm.arch) & (rows["weights"] == arm.weights) & rows["class"].isin([MACRO])]
-    val, test = (_by_tap(mine, SELECTS, split, arm) for split in ("val", "test"))
-    bounds = mine[mine["metric"] == GAP].set_index("tap")["ci_high"].reindex(val.index)
-    enough = earliest_sufficient(bounds.to_list(), delta)
-    taps = {
-        tap["tap"]: {**tap, "val": val[tap["tap"]], "test": test[tap["tap"]], "gap_high": bounds[tap["tap"]]}
-        for tap in arm.taps
-    }
-    whole = arm.taps[-1]
-    pick = {name: _with_savings(taps[name], whole) for name in taps}
-    return {
-        "arch": arm.arch,
-        "weights": arm.weights,
-        "seeds": sorted(arm.features),
-        "taps": list(taps.values()),
-        "best": pick[str(val.idxmax())],
-        "earliest_sufficient": None if enough is None else pick[arm.taps[enough]["tap"]],
-        "oracle": pick[str(test.idxmax())] if test.notna().any() else None,
-        "smallest_gap_high": float(bounds.min()),
-    }
+    draws = [each.draws for each in sweeps]
+    return Study(data, arms, skipped, rows, draws, tuple(dict.fromkeys(probes)), grid, findings)
 
 
 def facts(study: Study, settings: Mapping[str, Any], command: Sequence[str] = ()) -> dict[str, Any]:
@@ -147,16 +189,6 @@ def facts(study: Study, settings: Mapping[str, Any], command: Sequence[str] = ()
         ],
         "skipped": study.skipped,
     }
-
-
-def _by_tap(rows: pd.DataFrame, metric: str, split: str, arm: Arm) -> "pd.Series[float]":
-    chosen = rows[(rows["metric"] == metric) & (rows["split"] == split)]
-    return chosen.groupby("tap")["value"].mean().reindex([tap["tap"] for tap in arm.taps])
-
-
-def _with_savings(tap: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    saved = {f"saved_{cost}": 1 - tap[cost] / whole[cost] for cost in ("params", "macs")}
-    return {key: tap[key] for key in ("tap", "index", "depth", "val", "test", "gap_high", "params", "macs")} | saved
 
 
 def _features_by_seed(

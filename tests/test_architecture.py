@@ -22,7 +22,9 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["cache"],
     ["recipes"],
     ["metrics", "statistics", "results"],
+    ["transferability"],
     ["audit", "probes"],
+    ["recommendation", "differences"],
     ["study"],
     ["report"],
     ["commands"],  # the only place where probe, analysis and figures meet

@@ -24,13 +24,21 @@ from probe.backbones import cuts
 from probe.cache import Features
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
-from probe.probes import TrainingSet, fit_taps, fitting, layerwise
-from probe.probes.fitting import first_of_equal
+from probe.probes import TrainingSet, find_method, fit_taps, layerwise, methods, whole_trial
+from probe.probes.fitting import Fitted, first_of_equal
 from probe.results import COLUMNS, append_rows, frame, make_row, read_rows
 from probe.settings import Extraction, Network, ProbeGrid
 from probe.study import run_layerwise
 
 GRID = ProbeGrid(draws=100, c_grid=(0.01, 1.0))
+
+
+def fit_linear(features: Features) -> dict[str, Fitted]:
+    data = features.data
+    method = find_method("linear")(GRID, data.task, len(data.classes))
+    return fit_taps(features, whole_trial(data, GRID), method)
+
+
 SMALL = Network(image_size=32)
 
 
@@ -85,7 +93,7 @@ def test_selection_cannot_see_the_test_split(monkeypatch: pytest.MonkeyPatch) ->
     """Neither test labels nor test features change anything that was chosen or fitted."""
     data = shapes_data()
     features = probe.extract(tiny_net(), data)
-    before, fitted = layerwise(features, grid=GRID), fit_taps(features, GRID)
+    before, fitted = layerwise(features, grid=GRID), fit_linear(features)
     labels = data.labels.copy()
     labels[data.splits == "test"] = labels[data.splits == "test"][::-1]
     object.__setattr__(data, "labels", labels)
@@ -96,9 +104,9 @@ def test_selection_cannot_see_the_test_split(monkeypatch: pytest.MonkeyPatch) ->
     real = Features.__getitem__
     broken = np.where(data.splits == "test", 1e6, 0).astype(np.float32)[:, None]
     monkeypatch.setattr(Features, "__getitem__", lambda self, tap: real(self, tap) + broken)
-    for tap, again in fit_taps(features, GRID).items():
-        assert again.strength == fitted[tap].strength
-        np.testing.assert_array_equal(again.both.coef, fitted[tap].both.coef)
+    for tap, again in fit_linear(features).items():
+        assert again.setting == fitted[tap].setting
+        np.testing.assert_array_equal(again.whole.coef, fitted[tap].whole.coef)
 
 
 def test_taps_of_equal_features_share_a_probe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,13 +115,13 @@ def test_taps_of_equal_features_share_a_probe(monkeypatch: pytest.MonkeyPatch) -
     assert first_of_equal(features)["layer1.1"] == "layer1.0"
     assert first_of_equal(features)["layer2.0"] == "layer2.0"
     sets: list[int] = []
-    real = fitting.fit_paths
+    real = methods.fit_paths
 
     def counted(given: list[TrainingSet], *rest: Any, **more: Any) -> Any:
         sets.append(len(given))
         return real(given, *rest, **more)
 
-    monkeypatch.setattr(fitting, "fit_paths", counted)
+    monkeypatch.setattr(methods, "fit_paths", counted)
     rows = layerwise(features, grid=GRID)
     assert sets == [5, 5]
     scores = rows[(rows.metric == "auroc") & (rows.split == "test") & (rows["class"] == "macro")].set_index("tap").value
@@ -196,7 +204,7 @@ def test_the_recommendation_is_made_on_validation_and_names_the_oracle() -> None
     taps = pd.DataFrame(arm["taps"]).set_index("tap")
     assert arm["best"]["tap"] == taps["val"].idxmax()
     assert arm["oracle"]["tap"] == taps["test"].idxmax()
-    enough = taps.index[taps["gap_high"] < study.delta]
+    enough = taps.index[taps["gap_high"] < GRID.delta]
     assert (arm["earliest_sufficient"] or {}).get("tap") == (enough[0] if len(enough) else None)
     whole = taps.iloc[-1]
     assert arm["best"]["saved_params"] == pytest.approx(1 - taps.loc[arm["best"]["tap"], "params"] / whole["params"])
@@ -229,7 +237,15 @@ def test_the_command_writes_everything_and_prints_json(image_csv: Path, tmp_path
     assert set(answer) == {"arms", "skipped", "skipped_images", "files"}
     assert set(answer["arms"][0]) >= {"arch", "weights", "taps", "best", "earliest_sufficient", "oracle"}
     names = {Path(file).name for file in answer["files"]}
-    assert names == {"results.jsonl", "layerwise.csv", "run.json", "layerwise.pdf", "layerwise.svg", "layerwise.png"}
+    assert names == {
+        "results.jsonl",
+        "layerwise.csv",
+        "differences.csv",
+        "run.json",
+        "layerwise.pdf",
+        "layerwise.svg",
+        "layerwise.png",
+    }
     assert all(Path(file).stat().st_size for file in answer["files"])
     facts = json.loads((out / "run.json").read_text())
     assert facts["arms"][0]["request"]["preprocessing"]["image_size"] == 32

@@ -2,7 +2,8 @@
 
 import csv
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,33 +13,45 @@ from probe.data import Dataset
 from probe.names import unknown
 
 
-class Features(Mapping[str, NDArray[np.float32]]):
+class Features(Mapping[str, NDArray[np.floating]]):
     """Tap name to a read-only (n, d) array; rows in the order of `ids`, `labels`, `groups`, `splits`.
 
     `taps` describes each tap (width, cumulative params and macs, depth), `origin` the network
     they were read from, `request` names the cache entry in `folder` and `details` is all it stands for.
     """
 
-    def __init__(self, store: Store, data: Dataset) -> None:
-        self.folder = store.folder
-        self.request = store.folder.name
-        self.taps: list[dict[str, Any]] = store.manifest["taps"]
-        self.origin: dict[str, Any] = store.facts["origin"]  # the name it was asked by now, not at first
-        self.details: dict[str, Any] = store.manifest["request"]
-        self.data = data
-        self._store = store
+    def __init__(
+        self,
+        arrays: Mapping[str, Path | NDArray[np.floating]],
+        data: Dataset,
+        folder: Path,
+        taps: list[dict[str, Any]],
+        origin: dict[str, Any],
+        details: dict[str, Any],
+    ) -> None:
+        """`arrays` hold the features of each tap, or name the files that do."""
+        self.data, self.folder, self.request = data, folder, folder.name
+        self.taps, self.origin, self.details = taps, origin, details
+        self._arrays = dict(arrays)
 
-    def __getitem__(self, tap: str) -> NDArray[np.float32]:
-        if tap not in self._store.widths:
+    @classmethod
+    def of(cls, store: Store, data: Dataset) -> Self:
+        """What a complete store holds."""
+        paths = {tap: store.arrays[tap].path for tap in store.widths}
+        origin = store.facts["origin"]  # the name it was asked by now, not at first
+        return cls(paths, data, store.folder, store.manifest["taps"], origin, store.manifest["request"])
+
+    def __getitem__(self, tap: str) -> NDArray[np.floating]:
+        if tap not in self._arrays:
             raise KeyError(str(unknown("tap", tap, list(self))))
-        array: NDArray[np.float32] = np.load(self._store.arrays[tap].path, mmap_mode="r", allow_pickle=False)
-        return array
+        found = self._arrays[tap]
+        return np.load(found, mmap_mode="r", allow_pickle=False) if isinstance(found, Path) else found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._store.widths)
+        return iter(self._arrays)
 
     def __len__(self) -> int:
-        return len(self._store.widths)
+        return len(self._arrays)
 
     @property
     def ids(self) -> NDArray[np.str_]:
@@ -64,7 +77,8 @@ class Features(Mapping[str, NDArray[np.float32]]):
         """The lines of `rows.csv`: what the rows of the arrays are, with the labels and splits in use now."""
         table = csv.writer(_Lines(), lineterminator="\n")
         groups = [""] * len(self.ids) if self.groups is None else self.groups
-        yield table.writerow(["id", "label", "group", "split"])
+        labels = "label" if self.labels.ndim == 1 else "labels"
+        yield table.writerow(["id", labels, "group", "split"])
         yield from map(table.writerow, zip(self.ids, self.data.label_names(), groups, self.splits, strict=True))
 
 

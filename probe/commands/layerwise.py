@@ -10,25 +10,39 @@ import click
 
 from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
 from probe.errors import ProbeError
-from probe.settings import Extraction, Network, ProbeGrid, Reading
+from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
 
 
 @click.command()
-@click.option(
-    "--arch", "archs", multiple=True, required=True, help="A timm id, torchvision:NAME or hf-hub:ORG/NAME; repeatable."
-)
+@click.option("--arch", "archs", multiple=True, help="A timm id, torchvision:NAME or hf-hub:ORG/NAME; repeatable.")
 @click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained and scratch]")
 @data_source
+@click.option(
+    "--features",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Probe features made elsewhere, a folder of .npy with rows.csv or an .npz, in place of --arch; repeatable.",
+)
+@click.option(
+    "--probe",
+    "probes",
+    multiple=True,
+    default=["linear"],
+    show_default=True,
+    type=click.Choice(["linear", "mlp", "knn", "ncm"]),
+    help="Linear or MLP probe, nearest neighbours, nearest class mean; repeatable.",
+)
 @click.option(
     "--seeds", default=1, show_default=True, help="How often to repeat what is random: scratch weights, drawn splits."
 )
 @out_folder
 @cache_folder
 @as_json
-@settings(Reading, Network, Extraction, ProbeGrid)
+@settings(Reading, Network, Extraction, ProbeGrid, Checks)
 def layerwise(
-    archs: Sequence[str], weights: Sequence[str], data: str, seeds: int, out: Path, cache: Path | None, as_json: bool,
-    reading: Reading, network: Network, extraction: Extraction, probegrid: ProbeGrid,
+    archs: Sequence[str], weights: Sequence[str], data: str, features: Sequence[Path], probes: Sequence[str],
+    seeds: int, out: Path, cache: Path | None, as_json: bool,
+    reading: Reading, network: Network, extraction: Extraction, probegrid: ProbeGrid, checks: Checks,
 ) -> None:  # fmt: skip
     """Probe every tap: how well the labels can be read at each depth, and where to cut.
 
@@ -38,17 +52,24 @@ def layerwise(
     """
     if seeds < 1:
         raise click.BadParameter("at least 1", param_hint="--seeds")
+    if bool(archs) == bool(features):
+        raise click.UsageError("Missing option '--arch', or '--features': give one of the two")
     from probe.report import check_folder, summary_lines, write_study
     from probe.results import to_json
-    from probe.study import facts, run_layerwise
+    from probe.study import facts, run_features, run_layerwise
 
     check_folder(out)
-    study = run_layerwise(
-        archs, weights, data, seeds=range(seeds),
-        reading=reading, network=network, extraction=extraction, grid=probegrid, cache=cache,
-    )  # fmt: skip
-    kinds: dict[str, Any] = {"reading": reading, "network": network, "extraction": extraction, "probes": probegrid}
-    chosen = {kind: asdict(of) for kind, of in kinds.items()}
+    how: dict[str, Any] = {"probes": probes, "grid": probegrid, "checks": checks}
+    if features:
+        study = run_features(features, device=extraction.device, **how)
+    else:
+        study = run_layerwise(
+            archs, weights, data, seeds=range(seeds),
+            reading=reading, network=network, extraction=extraction, cache=cache, **how,
+        )  # fmt: skip
+    kinds = (("reading", reading), ("network", network), ("extraction", extraction), ("grid", probegrid))
+    chosen: dict[str, Any] = {"probes": list(probes), "checks": asdict(checks)}
+    chosen |= {kind: asdict(of) for kind, of in kinds}
     try:
         files = write_study(study, facts(study, chosen, ["probe", *sys.argv[1:]]), out)
         files += _draw(study, out)
@@ -65,9 +86,14 @@ def layerwise(
 def _draw(study: Any, out: Path) -> list[str]:
     from figures.depth_curve import depth_curve
     from figures.style import save
+    from figures.training_sizes import training_sizes
 
     marks = [
-        {"arch": arm["arch"], "weights": arm["weights"], "tap": (arm["earliest_sufficient"] or arm["best"])["tap"]}
+        {key: arm[key] for key in ("arch", "weights", "method")}
+        | {"tap": (arm["earliest_sufficient"] or arm["best"])["tap"]}
         for arm in study.summaries()
     ]
-    return save(depth_curve(study.rows, marks, study.skipped), out / "layerwise")
+    files = save(depth_curve(study.rows, marks, study.skipped, metric=study.grid.metric), out / "layerwise")
+    if (study.rows["study"] == "training_size").any():
+        files += save(training_sizes(study.rows, metric=study.grid.metric), out / "training_sizes")
+    return files

@@ -35,13 +35,17 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 
     name = "numbers"
 
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(float(part) for part in value.split(","))
+            return tuple(self.kind(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"'{value}' is not a list of numbers such as 0.01,1,100", param, ctx)
+            wanted = "whole numbers such as 1,10,100" if self.kind is int else "numbers such as 0.01,1,100"
+            self.fail(f"'{value}' is not a list of {wanted}", param, ctx)
 
 
 def _option(entry: Field[Any]) -> Callable[[Any], Any]:
@@ -49,12 +53,15 @@ def _option(entry: Field[Any]) -> Callable[[Any], Any]:
     common = {"default": entry.default, "help": entry.metadata["help"], "show_default": entry.default is not None}
     if isinstance(entry.default, bool):
         return click.option(f"--{name}/--no-{name}", **common)
+    choices = entry.metadata.get("choices")
+    if entry.metadata.get("repeat"):
+        each = click.Choice(choices) if choices else str
+        return click.option(f"--{name}", multiple=True, type=each, help=f"{common['help'][:-1]}; repeatable.")
     if entry.default == ():
         return click.option(f"--{name}", type=Names(), **{**common, "show_default": False})
     if isinstance(entry.default, tuple):
         shown = ",".join(f"{number:g}" for number in entry.default)
-        return click.option(f"--{name}", type=Numbers(), **{**common, "show_default": shown})
-    choices = entry.metadata.get("choices")
+        return click.option(f"--{name}", type=Numbers(type(entry.default[0])), **{**common, "show_default": shown})
     kind = click.Choice(choices) if choices else int if entry.default is None else type(entry.default)
     return click.option(f"--{name}", type=kind, **common)
 

@@ -1,8 +1,21 @@
 """Data: labelled images as one table, from the forms in which researchers keep them."""
 
+from probe.data.arrays import read_npz
 from probe.data.fingerprints import FileHashes
+from probe.data.manifests import read_labels
 from probe.data.sources import dataset
-from probe.data.splits import SPLITS
+from probe.data.splits import SPLITS, draw_folds, draw_order
 from probe.data.table import Dataset, TornGroups, make_dataset
 
-__all__ = ["SPLITS", "Dataset", "FileHashes", "TornGroups", "dataset", "make_dataset"]
+__all__ = [
+    "SPLITS",
+    "Dataset",
+    "FileHashes",
+    "TornGroups",
+    "dataset",
+    "draw_folds",
+    "draw_order",
+    "make_dataset",
+    "read_labels",
+    "read_npz",
+]

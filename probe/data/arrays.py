@@ -20,7 +20,7 @@ def read_arrays(path: Path, seed: int, classes: Sequence[str] = ()) -> Dataset:
     Images are (n, h, w) or (n, h, w, 3) of uint8, labels (n, 1) classes counted from 0 or (n, labels)
     of 0 and 1. Raises ProbeError for a file that does not hold them.
     """
-    stored = _read_npz(path)
+    stored = read_npz(path)
     splits = [split for split in SPLITS if f"{split}_images" in stored]
     lacking = [f"{split}_labels" for split in splits if f"{split}_labels" not in stored]
     if not splits or lacking:
@@ -47,7 +47,8 @@ def read_arrays(path: Path, seed: int, classes: Sequence[str] = ()) -> Dataset:
     )
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
+def read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
+    """The arrays of an `.npz`, none of which may hold objects. Raises ProbeError when it cannot be read."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             stored = {name: archive[name] for name in archive.files}

@@ -15,7 +15,8 @@ from probe.errors import ProbeError, reason
 from probe.runtime import log, optional
 
 SUFFIXES = (".csv", ".parquet")
-NOT_LABELS = ("file", "split", "group")
+NOT_LABELS = ("file", "id", "split", "group")
+DOUBT = "?"  # before a name in a list of them: nobody knows
 FLAGS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": UNKNOWN, "-1.0": UNKNOWN, "": UNKNOWN}
 
 
@@ -23,9 +24,10 @@ def read_manifest(path: Path, missing_ok: bool) -> Listed:
     """The rows of a table with the columns `file`, relative to it, and optionally `split` and `group`.
 
     The labels have one of three forms. `label` holds one name. `labels` holds names joined by `|`
-    (in parquet also a list), empty for none. Without either, every other column that holds nothing
-    but 0 and 1 (also as 0.0 and 1.0), and -1 or an empty cell for unknown, and at least one 0 or 1,
-    is a label named by its head; columns with anything else, such as an age, are left alone.
+    (in parquet also a list), empty for none; a question mark before a name says that it is unknown.
+    Without either, every other column that holds nothing but 0 and 1 (also as 0.0 and 1.0), and -1 or
+    an empty cell for unknown, and at least one 0 or 1, is a label named by its head; columns with
+    anything else, such as an age, are left alone.
     Raises ProbeError for a table that cannot be read, lacks a column or has both named forms, and,
     unless `missing_ok`, for a file that is not there.
     """
@@ -48,6 +50,17 @@ def read_manifest(path: Path, missing_ok: bool) -> Listed:
         groups=table["group"].tolist() if "group" in table else None,
         splits=table["split"].tolist() if "split" in table else None,
     )
+
+
+def read_labels(path: Path) -> tuple[NDArray[np.int64], list[str], dict[str, list[str]]]:
+    """Labels and classes of a table without files, and of the columns id, group and split what is there.
+
+    The last by the names `ids`, `groups`, `splits`. Raises ProbeError as `read_manifest` does.
+    """
+    table = _read(path)
+    labels, classes = _labels(table, path)
+    columns = {name: table[name].tolist() for name in ("id", "group", "split") if name in table}
+    return labels, classes, {f"{name}s": cells for name, cells in columns.items() if any(cells)}
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -113,8 +126,10 @@ def _named(column: "pd.Series[str]", path: Path) -> tuple[NDArray[np.int64], lis
 
 def _several(column: "pd.Series[str]") -> tuple[NDArray[np.int64], list[str]]:
     names = [[name.strip() for name in cell.split("|") if name.strip()] for cell in column]
-    classes = sorted({name for row in names for name in row})
+    classes = sorted({name.removeprefix(DOUBT) for row in names for name in row})
     labels = np.array([[name in row for name in classes] for row in names], dtype=np.int64)
+    unknown = np.array([[DOUBT + name in row for name in classes] for row in names], dtype=bool)
+    labels[unknown] = UNKNOWN
     return labels.reshape(len(names), len(classes)), classes
 
 

@@ -1,7 +1,28 @@
 """Probes: how well labels can be read off features, at every tap."""
 
-from probe.probes.fitting import SELECTS, fit_taps
+from probe.probes.fitting import fit_taps
 from probe.probes.linear import TrainingSet, fit_path, fit_paths
-from probe.probes.sweep import GAP, PROBES, layerwise
+from probe.probes.methods import METHODS, find_method
+from probe.probes.rows import gap_of
+from probe.probes.sizes import STUDY as TRAINING_SIZE
+from probe.probes.sweep import PROBES, Draws, Sweep, check_request, layerwise, sweep
+from probe.probes.trials import Trial, whole_trial
 
-__all__ = ["GAP", "PROBES", "SELECTS", "TrainingSet", "fit_path", "fit_paths", "fit_taps", "layerwise"]
+__all__ = [
+    "METHODS",
+    "PROBES",
+    "TRAINING_SIZE",
+    "Draws",
+    "Sweep",
+    "TrainingSet",
+    "Trial",
+    "check_request",
+    "find_method",
+    "fit_path",
+    "fit_paths",
+    "fit_taps",
+    "gap_of",
+    "layerwise",
+    "sweep",
+    "whole_trial",
+]

@@ -1,63 +1,71 @@
-"""A linear probe at every tap: strengths fitted to train, the best on validation, refitted to train and validation."""
+"""The read-out of every tap: settings fitted without the rows held out, the best on those, refitted to all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache import Features
 from probe.errors import ProbeError
-from probe.metrics import MACRO, ones, score
-from probe.probes.linear import Path, TrainingSet, fit_paths
-from probe.settings import ProbeGrid
-from probe.shapes import Features2d, Probabilities
-
-SELECTS = "auroc"  # the metric on which a strength and a tap are chosen
+from probe.metrics import LOWER_IS_BETTER, MACRO, Scores, ones, score
+from probe.probes.methods import Job, Method
+from probe.probes.trials import Trial
+from probe.shapes import Features2d, RowWeights
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The probe of a tap at the strength chosen on validation: fitted to train, and to train and validation."""
+    """The read-outs of a tap at the setting that was chosen: one per fold, and one fitted to all rows of the folds."""
 
-    strength: float
-    train: Path
-    both: Path
+    method: Method[Any, Any]
+    setting: Any
+    folds: Sequence[Any]
+    whole: Any
 
     @property
     def converged(self) -> dict[str, bool]:
-        """Whether the solver reached its tolerance, by the split that is scored with the probe."""
-        return {"val": bool(self.train.converged.all()), "test": bool(self.both.converged.all())}
+        """Whether the solver reached its tolerance, by the split that is scored with what it solved."""
+        return {"val": all(map(self.method.converged, self.folds)), "test": self.method.converged(self.whole)}
 
-    def probabilities(self, split: str, features: Features2d) -> Probabilities:
-        """Of a split's rows: test is scored with the probe that was fitted to train and validation."""
-        return (self.both if split == "test" else self.train).probabilities(features, 0)
+    def predict(self, features: Features2d, trial: Trial, split: str) -> NDArray[np.float64]:
+        """Probabilities (members, n, classes) of a split's rows: `held` of a trial for val, else its `trained`, `test`.
+
+        What val is scored with was not fitted to it, nor to anything of the same fold.
+        """
+        if split == "val":
+            parts = zip(self.folds, trial.folds, strict=True)
+            return np.concatenate([self._read(found, features[held]) for found, (_, held) in parts], axis=1)
+        if split == "test":
+            return self._read(self.whole, features[trial.test])
+        found = self.folds[0] if len(self.folds) == 1 else self.whole
+        return self._read(found, features[trial.trained])
+
+    def _read(self, found: Any, features: Features2d) -> NDArray[np.float64]:
+        members: NDArray[np.float64] = self.method.predict(found, features)[0]
+        return members
 
 
-def fit_taps(features: Features, grid: ProbeGrid, device: str = "cpu") -> dict[str, Fitted]:
-    """The probe of every tap; taps of equal features share one.
+def fit_taps(
+    features: Features, trial: Trial, method: Method[Any, Any], first: Mapping[str, str] | None = None
+) -> dict[str, Fitted]:
+    """The read-out of every tap; taps of equal features (`first_of_equal`) share one.
 
-    Of equally good strengths the strongest penalty is taken. Raises ProbeError when no class of the validation
-    split has both positive and negative rows, and as `fit_paths` does.
+    Of equally good settings the plainest is taken. Raises ProbeError when no class of the rows held out has both
+    positive and negative images, and as the method's fit does.
     """
-    data, first = features.data, first_of_equal(features)
+    first = first or first_of_equal(features)
     taps = [tap for tap in features if first[tap] == tap]
-    train, val = (np.flatnonzero(data.splits == split) for split in ("train", "val"))
-    strengths = tuple(sorted(grid.c_grid))
-
-    def fit(rows: NDArray[np.integer], tried: Sequence[Sequence[float]]) -> list[Path]:
-        sets = [
-            TrainingSet(features[tap], data.labels, each, rows, name=f"tap '{tap}' of {data.name}")
-            for tap, each in zip(taps, tried, strict=True)
-        ]
-        return fit_paths(sets, data.task, len(data.classes), device=device)
-
-    paths = fit(train, [strengths] * len(taps))
-    best = [_best(features, tap, val, path) for tap, path in zip(taps, paths, strict=True)]
-    both = fit(np.concatenate([train, val]), [[strengths[i]] for i in best])
+    jobs = [job_of(features, tap, *fold) for tap in taps for fold in trial.folds]
+    found, count = method.fit(jobs), len(trial.folds)
+    by_tap = [found[start : start + count] for start in range(0, len(found), count)]
+    best = [_best(features, tap, trial, method, folds) for tap, folds in zip(taps, by_tap, strict=True)]
+    settings = [method.settle(folds, i) for folds, i in zip(by_tap, best, strict=True)]
+    whole = method.refit([job_of(features, tap, trial.seen) for tap in taps], settings)
     fitted = {
-        tap: Fitted(strengths[i], path.only(i), whole)
-        for tap, i, path, whole in zip(taps, best, paths, both, strict=True)
+        tap: Fitted(method, setting, [method.only(fold, i) for fold in folds], every)
+        for tap, setting, folds, i, every in zip(taps, settings, by_tap, best, whole, strict=True)
     }
     return {tap: fitted[first[tap]] for tap in features}
 
@@ -77,20 +85,37 @@ def first_of_equal(features: Features) -> dict[str, str]:
     return first
 
 
+def score_members(
+    features: Features, rows: NDArray[np.int64], members: NDArray[np.float64], weights: RowWeights, **extra: Any
+) -> Scores:
+    """The scores of several predictions (members, n, classes) of the same rows, averaged."""
+    data = features.data
+    found = [score(data.task, data.labels[rows], each, weights, data.classes, **extra) for each in members]
+    return {key: np.mean([scores[key] for scores in found], axis=0) for key in found[0]}
+
+
+def job_of(features: Features, tap: str, rows: NDArray[np.int64], held: NDArray[np.int64] | None = None) -> Job:
+    """What a method is given to fit."""
+    return Job(features[tap], features.data.labels, rows, held, f"tap '{tap}' of {features.data.name}")
+
+
 def _equal(a: NDArray[np.floating], b: NDArray[np.floating]) -> bool:
     return a.shape == b.shape and np.array_equal(a[:64], b[:64]) and np.array_equal(a, b)
 
 
-def _best(features: Features, tap: str, val: NDArray[np.integer], path: Path) -> int:
-    data = features.data
-    labels, plain = data.labels[val], ones(len(val))
+def _best(features: Features, tap: str, trial: Trial, method: Method[Any, Any], folds: Sequence[Any]) -> int:
+    metric = method.grid.metric
+    predicted = np.concatenate(
+        [method.predict(found, features[tap][held]) for found, (_, held) in zip(folds, trial.folds, strict=True)],
+        axis=2,
+    )
+    plain = ones(len(trial.held))
     scores = [
-        score(data.task, labels, p, plain, data.classes, metrics=[SELECTS])[SELECTS, MACRO][0]
-        for p in path.probabilities(features[tap][val])
+        score_members(features, trial.held, members, plain, metrics=[metric])[metric, MACRO][0] for members in predicted
     ]
     if np.isnan(scores).any():
         raise ProbeError(
-            f"no class of the validation split of {data.name} has both positive and negative images; "
+            f"no class of the validation images of {features.data.name} has both positive and negative ones; "
             "nothing can be chosen"
         )
-    return int(np.argmax(scores))
+    return int(np.argmin(scores) if metric in LOWER_IS_BETTER else np.argmax(scores))

@@ -1,6 +1,7 @@
-"""Probes over depth: at every tap the strength is chosen on validation, refitted, and scored once on test."""
+"""Probes over depth: at every tap the settings are chosen on rows held out, refitted, and scored once on test."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,79 +10,186 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from probe.cache import Features
-from probe.metrics import MACRO, Scores, ones, score, unscored
+from probe.data import Dataset
+from probe.errors import ProbeError
+from probe.metrics import MACRO, METRICS, Scores, unscored
 from probe.names import unknown
-from probe.probes.fitting import SELECTS, Fitted, first_of_equal, fit_taps
+from probe.probes.controls import control_rows, majority_rows
+from probe.probes.fitting import Fitted, first_of_equal, fit_taps, score_members
+from probe.probes.methods import Method, find_method
+from probe.probes.readout import check_finite
+from probe.probes.rows import Rows, cost_rows, describe, gap_rows, score_rows
+from probe.probes.sizes import size_rows
+from probe.probes.transfer import transfer_rows
+from probe.probes.trials import subset_trials, whole_trial
+from probe.probes.weighing import weigh
 from probe.results import frame, make_row
 from probe.runtime import log
-from probe.settings import ProbeGrid
-from probe.shapes import RowWeights
-from probe.statistics import bootstrap_weights, gap_bounds, percentile_interval
+from probe.settings import Checks, ProbeGrid
 
-GAP = "auroc_gap"  # best tap minus this one on validation; its upper bound decides what is sufficient
-COUNTED = "classes_scored"  # how many classes the averages of a split are over
 PROBES = ("linear",)
+COUNTED = "classes_scored"  # how many classes the averages of a split are over
+
+Draws = dict[tuple[str, str], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Rows, one number each, and the draws of the metric that selects, from which differences can be taken.
+
+    `draws` (taps, 1 + draws) by method and split, the plain score first; means over seeds.
+    """
+
+    rows: pd.DataFrame
+    draws: Draws
 
 
 def layerwise(
     features: Features | Mapping[int, Features],
     probes: Sequence[str] = PROBES,
     grid: ProbeGrid | None = None,
+    checks: Checks | None = None,
     *,
-    study: str = "layerwise",
     device: str = "cpu",
 ) -> pd.DataFrame:
     """Probe every tap; a table of rows, one number each.
 
-    `features` of one network, or of several seeds of it by seed. At each tap the strength is
-    chosen on val, the probe refitted to train and val together, and scored once on test;
-    intervals are 95 % percentile bootstrap, by group when the data name one. The val scores are
-    those of the probe fitted to train alone. `device` is where the probes are solved: cpu or cuda.
+    `features` of one network, or of several seeds of it by seed; `probes` among linear, mlp, knn and ncm. At each
+    tap the setting of each kind of probe is chosen on val by `grid.metric`, or with `grid.folds` by cross-validation
+    over train and val; it is refitted to train and val together, and scored once on test; intervals are 95 %
+    bootstrap, by group when the data name one. The val scores are of probes fitted without the rows they are of.
+    `checks` adds controls and smaller training sets. `device` is where probes are fitted: cpu or cuda.
+    Raises ProbeError for an unknown probe or metric, features that are not finite, and data that cannot be chosen on.
     """
-    for name in probes:
-        if name not in PROBES:
-            raise unknown("probe", name, PROBES)
-    grid = grid or ProbeGrid()
+    return sweep(features, probes, grid, checks, device=device).rows
+
+
+def sweep(
+    features: Features | Mapping[int, Features],
+    probes: Sequence[str] = PROBES,
+    grid: ProbeGrid | None = None,
+    checks: Checks | None = None,
+    *,
+    device: str = "cpu",
+) -> Sweep:
+    """The rows of `layerwise` and the draws behind them."""
+    grid, checks = grid or ProbeGrid(), checks or Checks()
     arms = {int(features.origin["seed"]): features} if isinstance(features, Features) else dict(features)
-    rows: list[dict[str, Any]] = []
-    draws = []
-    for seed, arm in arms.items():
-        found, drawn = _one_seed(arm, seed, grid, study, device)
-        rows += found
-        draws.append(drawn)
+    for arm in arms.values():
+        check_request(arm.data, probes, grid, checks)
+        _check_features(arm)
+    kinds = {name: find_method(name) for name in dict.fromkeys(probes)}
     first = next(iter(arms.values()))
-    return frame(rows + _gap_rows(first, np.mean(draws, axis=0), study))
+    rows: Rows = []
+    drawn: list[Draws] = []
+    for seed, arm in arms.items():
+        one = _OneSeed(arm, seed, grid, kinds, device)
+        rows += one.rows
+        drawn.append(one.draws)
+        if arm is first:
+            rows += one.control_rows(checks)
+    draws = {key: np.mean([each[key] for each in drawn], axis=0) for key in drawn[0]}
+    count = one.trial.n_train
+    for name in kinds:
+        rows += gap_rows(first, draws[name, "val"], grid.metric, {"method": name}, count, "layerwise")
+    rows += cost_rows(first, count) + size_rows(arms, kinds, grid, checks, device)
+    return Sweep(frame(rows), draws)
 
 
-def _one_seed(
-    features: Features, seed: int, grid: ProbeGrid, study: str, device: str
-) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
-    """Rows of one network, and its bootstrap draws on validation, (taps, 1 + draws); the first is the plain score."""
-    weights = {split: _weights(features, split, grid) for split in ("train", "val", "test")}
-    scored = {split: _scored_classes(features, split) for split in weights}
-    fitted, first = fit_taps(features, grid, device), first_of_equal(features)
-    scores: dict[str, dict[str, Scores]] = {}
-    rows: list[dict[str, Any]] = []
-    for entry in tqdm(features.taps, unit="tap", disable=None, desc="scores", leave=False):
-        tap = entry["tap"]
-        same = scores.get(first[tap])
-        scores[tap] = same or _scores(features, tap, fitted[tap], weights)
-        known = _known(features, entry, study) | {"seed": seed, "method": "linear"}
-        rows += [row for split in weights for row in _score_rows(scores[tap][split], known | {"split": split})]
-        for split, count in scored.items():
-            rows.append(make_row(**known, split=split, metric=COUNTED, **{"class": MACRO}, value=count))
-        rows.append(make_row(**known, split="val", metric="chosen_c", value=fitted[tap].strength))
-        for split, converged in fitted[tap].converged.items():
+def check_request(data: Dataset, probes: Sequence[str], grid: ProbeGrid, checks: Checks) -> None:
+    """Raise ProbeError for what can be known to fail before there are features."""
+    if grid.metric not in METRICS:
+        raise unknown("metric", grid.metric, METRICS)
+    for name in probes:
+        find_method(name)
+    for trial in (whole_trial(data, grid), *subset_trials(data, checks.shares(), checks.subsets, grid)):
+        for fitted, _ in trial.folds:
+            shown = data.labels[fitted]
+            if len(np.unique(shown)) < 2:
+                where = f"a fold of {trial.n_train} training images" if len(trial.folds) > 1 else "the training split"
+                raise ProbeError(f"{where} of {data.name} holds a single class; a probe needs two")
+
+
+def _check_features(features: Features) -> None:
+    """Raise ProbeError for rows that are not finite; say which taps are dead."""
+    for tap in features:
+        check_finite(features[tap], f"tap '{tap}' of {features.data.name}")
+        if (np.ptp(features[tap], axis=0) == 0).all():
+            log.warning("tap '%s' of %s is dead: all images have the same features there", tap, features.data.name)
+
+
+class _OneSeed:
+    """One network probed: its rows, and the draws by method and split."""
+
+    def __init__(
+        self, features: Features, seed: int, grid: ProbeGrid, kinds: Mapping[str, type[Method[Any, Any]]], device: str
+    ) -> None:
+        self.features, self.grid = features, grid
+        self.trial = whole_trial(features.data, grid, seed)
+        self.weighing = weigh(features.data, self.trial, grid)
+        self.rows: Rows = []
+        self.draws: Draws = {}
+        self.fitted: dict[str, dict[str, Fitted]] = {}
+        self._counts = {split: _scored_classes(features, split, each.rows) for split, each in self.weighing.items()}
+        self._first = first_of_equal(features)
+        for name, kind in kinds.items():
+            method = kind(grid, features.data.task, len(features.data.classes), seed=seed, device=device)
+            self.fitted[name] = fit_taps(features, self.trial, method, self._first)
+            self._read_out(name)
+
+    def control_rows(self, checks: Checks) -> Rows:
+        """Whatever is asked for besides."""
+        known = (self.features, self.trial, self.weighing["test"])
+        rows: Rows = []
+        for name, fitted in self.fitted.items():
+            real = dict(zip(self.features, self.draws[name, "test"], strict=True))
+            rows += control_rows(*known, name, fitted, checks, real)
+        rows += majority_rows(*known) if "majority" in checks.control else []
+        return rows + (transfer_rows(self.features, self.trial) if checks.transferability else [])
+
+    def _read_out(self, name: str) -> None:
+        scores: dict[str, dict[str, Scores]] = {}
+        for entry in tqdm(self.features.taps, unit="tap", disable=None, desc=f"{name} scores", leave=False):
+            tap = entry["tap"]
+            same = scores.get(self._first[tap])
+            scores[tap] = same or self._scores(tap, self.fitted[name][tap])
+            known = describe(self.features, entry, self.trial.n_train) | {"seed": self.trial.seed, "method": name}
+            self.rows += self._tap_rows(scores[tap], self.fitted[name][tap], known)
+        for split in ("val", "test"):
+            lines = np.array([scores[tap][split][self.grid.metric, MACRO] for tap in self.features])
+            self.draws[name, split] = lines[:, : 1 + self.grid.draws]
+
+    def _scores(self, tap: str, fitted: Fitted) -> dict[str, Scores]:
+        """Scores by split."""
+        x = self.features[tap]
+        return {
+            split: score_members(
+                self.features, each.rows, fitted.predict(x, self.trial, split), each.weights, ordinal=self.grid.ordinal
+            )
+            for split, each in self.weighing.items()
+        }
+
+    def _tap_rows(self, scores: Mapping[str, Scores], fitted: Fitted, known: Mapping[str, Any]) -> Rows:
+        rows: Rows = []
+        for split, each in self.weighing.items():
+            rows += score_rows(scores[split], each, {**known, "split": split})
+            counted = {"split": split, "metric": COUNTED, "class": MACRO, "value": self._counts[split]}
+            rows.append(make_row(**known, **counted))
+        chosen = fitted.method.describe(fitted.setting)
+        rows += [make_row(**known, split="val", metric=name, value=value) for name, value in chosen.items()]
+        for split, converged in fitted.converged.items():
             rows.append(make_row(**known, split=split, metric="converged", value=float(converged)))
             if not converged:
-                log.warning("the probe of '%s' that scores %s did not converge; its scores may be off", tap, split)
-    return rows, np.array([scores[tap]["val"][SELECTS, MACRO] for tap in features])
+                log.warning(
+                    "the probe of '%s' that scores %s did not converge; its scores may be off", known["tap"], split
+                )
+        return rows
 
 
-def _scored_classes(features: Features, split: str) -> int:
+def _scored_classes(features: Features, split: str, rows: NDArray[np.int64]) -> int:
     """How many classes have both positive and negative images in a split; the others are named in a warning."""
     data = features.data
-    lacking = unscored(data.task, data.labels[data.splits == split], data.classes)
+    lacking = unscored(data.task, data.labels[rows], data.classes)
     left = len(data.classes) - len(lacking)
     if lacking:
         named = ", ".join(f"{name} (no {kind} image)" for name, kind in lacking.items())
@@ -89,68 +197,3 @@ def _scored_classes(features: Features, split: str) -> int:
             "%s of %s: averages are over %d of %d classes, without %s", split, data.name, left, len(data.classes), named
         )
     return left
-
-
-def _weights(features: Features, split: str, grid: ProbeGrid) -> RowWeights:
-    """The plain weighting and, but for train, the bootstrap draws.
-
-    They are the same for every tap, arm and seed: a mean over seeds must not average away the luck of
-    the images. When splits are drawn, all images are resampled and the split's share of them used, so
-    that an image is drawn alike in every split it falls into.
-    """
-    rows = features.splits == split
-    plain = ones(int(rows.sum()))
-    if split == "train":
-        return plain
-    pool = np.ones_like(rows) if features.data.drawn else rows
-    groups = None if features.groups is None else features.groups[pool]
-    generator = np.random.default_rng(len(split))
-    draws = bootstrap_weights(int(pool.sum()), groups, grid.draws, generator, rows[pool])
-    return np.vstack([plain, draws])
-
-
-def _scores(features: Features, tap: str, fitted: Fitted, weights: Mapping[str, RowWeights]) -> dict[str, Scores]:
-    """Scores by split."""
-    data, found = features.data, {}
-    for split, drawn in weights.items():
-        rows = np.flatnonzero(data.splits == split)
-        predicted = fitted.probabilities(split, features[tap][rows])
-        found[split] = score(data.task, data.labels[rows], predicted, drawn, data.classes)
-    return found
-
-
-def _known(features: Features, tap: Mapping[str, Any], study: str) -> dict[str, Any]:
-    return {
-        "study": study,
-        "dataset": features.data.name,
-        "arch": features.origin["arch"],
-        "weights": features.origin["weights"],
-        "tap": tap["tap"],
-        "depth": tap["depth"],
-        "task": features.data.task,
-        "strategy": "frozen",
-        "n_train": int((features.splits == "train").sum()),
-        "request": features.request,
-    }
-
-
-def _score_rows(scores: Scores, known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    lines = np.stack(list(scores.values()))
-    intervals = percentile_interval(lines[:, 1:]) if lines.shape[1] > 1 else np.full((len(lines), 2), np.nan)
-    return [
-        make_row(**known, metric=metric, **{"class": name}, value=line[0], ci_low=low, ci_high=high)
-        for (metric, name), line, (low, high) in zip(scores, lines, intervals, strict=True)
-    ]
-
-
-def _gap_rows(features: Features, draws: NDArray[np.float64], study: str) -> list[dict[str, Any]]:
-    """Per tap: the loss against the best on validation and its upper bound (over all seeds), params and macs."""
-    gaps, bounds = draws[:, 0].max() - draws[:, 0], gap_bounds(draws[:, 1:])
-    rows = []
-    for tap, gap, bound in zip(features.taps, gaps, bounds, strict=True):
-        known = _known(features, tap, study)
-        rows.append(
-            make_row(**known, method="linear", split="val", metric=GAP, **{"class": MACRO}, value=gap, ci_high=bound)
-        )
-        rows += [make_row(**known, metric=cost, value=tap[cost]) for cost in ("params", "macs")]
-    return rows

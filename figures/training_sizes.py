@@ -1,0 +1,64 @@
+"""Training-size curves: what a tap's features are worth with few labelled images.
+
+Command: `probe layerwise --arch resnet50 --data labels.csv --n-train 50 --n-train 10% --n-train 100%`
+(writes `training_sizes.pdf`).
+Rows read: the metric that selects (macro, test) of the study `training_size`; the rows without a seed.
+What one should see: every curve rising and its band narrowing; with few images an early or middle tap
+may lead, with many the later ones.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from figures.depth_curve import CHANCE, weights_name
+from figures.style import COLORS, MARKERS, literal, metric_label, paper, probe_label
+
+MOST_TAPS = 5  # curves of one panel that can be told apart
+
+
+def training_sizes(rows: pd.DataFrame, taps: Sequence[str] = (), column: str = "full", metric: str = "auroc") -> Figure:
+    """A figure of the test score against the number of labelled images, a panel per network, weights and probe.
+
+    `taps` are the curves; by default five spread over the depth.
+    """
+    sized = rows[(rows["study"] == "training_size") & rows["seed"].isna() & (rows["metric"] == metric)]
+    sized = sized[sized["split"] == "test"]
+    panels = list(sized.groupby(["arch", "weights", "method"], sort=False))
+    with plt.rc_context(paper(column, aspect=0.42 if len(panels) > 1 else 0.55)):
+        figure, axes = plt.subplots(1, len(panels), sharey=True, squeeze=False)
+        for place, ((arch, weights, method), mine) in zip(axes.flat, panels, strict=True):
+            names = list(taps) or _spread(mine)
+            draw_sizes(place, mine, names)
+            place.set_title(literal(f"{arch}, {weights_name(str(weights))}, {probe_label(str(method))}"))
+        axes[0, 0].set_ylabel(f"test {metric_label(metric)} (macro)")
+        if metric == "auroc":
+            for place in axes.flat:
+                place.axhline(CHANCE, color="0.45", linewidth=0.8, linestyle=(0, (4, 2)))
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=MOST_TAPS)
+        return figure
+
+
+def draw_sizes(axes: Axes, rows: pd.DataFrame, taps: Sequence[str]) -> None:
+    """A curve per tap with its band: the luck of one subset and that of the test images together."""
+    for order, tap in enumerate(taps):
+        mine = rows[rows["tap"] == tap].sort_values("n_train")
+        color = COLORS[order % len(COLORS)]
+        axes.fill_between(mine["n_train"], mine["ci_low"], mine["ci_high"], color=color, alpha=0.12, linewidth=0)
+        axes.plot(mine["n_train"], mine["value"], color=color, marker=MARKERS[order % len(MARKERS)], label=literal(tap))
+    sizes = sorted(rows["n_train"].unique())
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels([f"{size:g}" for size in sizes])
+    axes.set_xlabel("labelled images (training and validation)")
+
+
+def _spread(rows: pd.DataFrame) -> list[str]:
+    taps = rows.drop_duplicates("tap").sort_values("depth")["tap"].tolist()
+    count = min(MOST_TAPS, len(taps))
+    return [taps[round(i * (len(taps) - 1) / max(1, count - 1))] for i in range(count)]

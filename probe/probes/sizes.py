@@ -1,0 +1,94 @@
+"""Smaller training sets: how the score, and the tap to cut at, change with the number of labelled images."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from probe.cache import Features
+from probe.metrics import MACRO
+from probe.probes.fitting import Fitted, fit_taps, score_members
+from probe.probes.methods import Method
+from probe.probes.rows import Rows, describe, gap_rows, score_rows
+from probe.probes.trials import Trial, subset_trials
+from probe.probes.weighing import Weighing, mixture, weigh
+from probe.settings import Checks, ProbeGrid
+
+STUDY = "training_size"
+SCORED = ("val", "test")
+
+
+def size_rows(
+    arms: Mapping[int, Features],
+    kinds: Mapping[str, type[Method[Any, Any]]],
+    grid: ProbeGrid,
+    checks: Checks,
+    device: str,
+) -> Rows:
+    """Scores of every tap from smaller training sets, by the metric that selects.
+
+    A row per subset (`seed` is its number; several seeds of a network take turns), and one per size without
+    a seed: the mean over subsets, with the interval of a single one, its luck and that of the images scored.
+    """
+    features = list(arms.values())
+    by_arm = [subset_trials(arm.data, checks.shares(), checks.subsets, grid) for arm in features]
+    trials = [by_arm[each.seed % len(features)][i] for i, each in enumerate(by_arm[0])]
+    rows: Rows = []
+    for name, kind in kinds.items():
+        bar = tqdm(trials, unit="subset", disable=None, desc=f"{name}, fewer images", leave=False)
+        for _, group in groupby(bar, key=lambda trial: trial.n_train):
+            pairs = [(features[trial.seed % len(features)], trial) for trial in group]
+            rows += _of_one_size(pairs, name, kind, grid, device)
+    return rows
+
+
+def _of_one_size(
+    trials: Sequence[tuple[Features, Trial]], name: str, kind: type[Method[Any, Any]], grid: ProbeGrid, device: str
+) -> Rows:
+    lines: dict[str, list[NDArray[np.float64]]] = {split: [] for split in SCORED}
+    rows: Rows = []
+    for arm, trial in trials:
+        weighing = weigh(arm.data, trial, grid)
+        method = kind(grid, arm.data.task, len(arm.data.classes), seed=trial.seed, device=device)
+        fitted = fit_taps(arm, trial, method)
+        known = {"method": name, "seed": trial.seed}
+        for split in SCORED:
+            lines[split].append(_lines(arm, trial, weighing[split], fitted, split))
+            rows += _rows(arm, lines[split][-1], weighing[split], grid.metric, trial, known | {"split": split})
+    for split in SCORED:
+        mean = mixture(lines[split], grid.draws)
+        rows += _rows(arm, mean, weighing[split], grid.metric, trial, {"method": name, "split": split})
+    mean = np.mean([line[:, : 1 + grid.draws] for line in lines["val"]], axis=0)
+    return rows + gap_rows(arm, mean, grid.metric, {"method": name}, trial.n_train, STUDY)
+
+
+def _lines(
+    features: Features, trial: Trial, weighing: Weighing, fitted: Mapping[str, Fitted], split: str
+) -> NDArray[np.float64]:
+    """(taps, 1 + draws + units) scores."""
+    lines = []
+    for tap, found in fitted.items():
+        metric, members = found.method.grid.metric, found.predict(features[tap], trial, split)
+        scores = score_members(features, weighing.rows, members, weighing.weights, metrics=[metric])
+        lines.append(scores[metric, MACRO])
+    return np.stack(lines)
+
+
+def _rows(
+    features: Features,
+    lines: NDArray[np.float64],
+    weighing: Weighing,
+    metric: str,
+    trial: Trial,
+    known: Mapping[str, Any],
+) -> Rows:
+    return [
+        row
+        for tap, line in zip(features.taps, lines, strict=True)
+        for row in score_rows(
+            {(metric, MACRO): line}, weighing, describe(features, tap, trial.n_train, STUDY) | dict(known)
+        )
+    ]
