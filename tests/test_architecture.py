@@ -21,7 +21,7 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["extraction"],
     ["cache"],
     ["recipes"],
-    ["metrics", "statistics", "results"],
+    ["metrics", "statistics", "results", "transferability"],
     ["audit", "probes"],
     ["study"],
     ["report"],

@@ -46,7 +46,7 @@ def fit_centroids(
     """Read-out by the nearest class mean of standardised features (m, d).
 
     The probability of a class is the softmax over classes of minus half the squared distance to its mean
-    (Mensink et al. 2013, IEEE TPAMI 35, section 3.1). Their metric is learnt; here it is the Euclidean one of
+    (Mensink et al. 2013, IEEE TPAMI 35). Their metric is learnt; here it is the Euclidean one of
     features standardised over the training rows, its square divided by d, so that probabilities do not go to
     0 and 1 as features become many. They are for ranking and deciding, not calibrated. Of several labels, each
     is its positive rows' mean against its negative rows' mean, rows of unknown label (-1) left out. A class that
