@@ -23,6 +23,7 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["recipes"],
     ["metrics", "statistics", "results", "transferability"],
     ["audit", "probes"],
+    ["prediction_depth"],
     ["study"],
     ["report"],
     ["commands"],  # the only place where probe, analysis and figures meet
