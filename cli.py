@@ -4,6 +4,7 @@ import click
 
 from probe.commands.cache import cache_group
 from probe.commands.data import audit
+from probe.commands.depth import depth
 from probe.commands.extract import extract
 from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
@@ -21,7 +22,7 @@ def main() -> None:
     """
 
 
-for command in (archs, taps, audit, extract, layerwise, cache_group):
+for command in (archs, taps, audit, extract, layerwise, depth, cache_group):
     main.add_command(command)
 
 if __name__ == "__main__":

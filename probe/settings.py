@@ -22,6 +22,11 @@ def _check_choices(settings: Any) -> None:
                 raise ProbeError(f"{entry.name} is '{given}'; choose from {', '.join(choices)}")
 
 
+def _check_draws(draws: int) -> None:
+    if draws < 100:
+        raise ProbeError(f"{draws} bootstrap draws are too few for an interval; take at least 100")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """How images are read: which grey values become black and white, and what becomes of unreadable files.
@@ -139,8 +144,7 @@ class ProbeGrid:
             raise ProbeError(f"mlp_seeds is {self.mlp_seeds}; it must be at least 1")
         if self.folds < 0 or self.folds == 1:
             raise ProbeError(f"folds is {self.folds}; give at least 2, or 0 to choose on validation")
-        if self.draws < 100:
-            raise ProbeError(f"{self.draws} bootstrap draws are too few for an interval; take at least 100")
+        _check_draws(self.draws)
         if not 0 < self.delta < 1:
             raise ProbeError(f"delta is {self.delta}; it must lie between 0 and 1")
         _check_choices(self)
@@ -179,3 +183,30 @@ class Checks:
                 raise ProbeError(f"n_train is '{size}'; give a number of images such as 50, or a share such as 10%")
             found.append(number)
         return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depths:
+    """How the depth is told at which the prediction for each image settles."""
+
+    readout: str = option(
+        "knn", "What reads every tap: the nearest training images, or a linear probe.", choices=("knn", "linear")
+    )
+    k: int = option(30, "Nearest training images that vote.")
+    split: str = option(
+        "test",
+        "Images whose depth is told; a training image has no vote for itself.",
+        choices=("train", "val", "test", "all"),
+    )
+    draws: int = option(1000, "Bootstrap draws behind each interval.")
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        if self.k < 1:
+            raise ProbeError(f"k is {self.k}; at least 1 neighbour must vote")
+        if self.readout == "linear" and self.split in ("train", "all"):
+            raise ProbeError(
+                f"a linear probe has learnt the labels of its training images, so it cannot tell their depth; "
+                f"take the read-out knn in place of linear, or the split val or test in place of {self.split}"
+            )
+        _check_draws(self.draws)

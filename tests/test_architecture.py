@@ -21,10 +21,9 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["extraction"],
     ["cache"],
     ["recipes"],
-    ["metrics", "statistics", "results"],
-    ["transferability"],
+    ["metrics", "statistics", "results", "transferability"],
     ["audit", "probes"],
-    ["recommendation", "differences"],
+    ["recommendation", "differences", "prediction_depth"],
     ["study"],
     ["report"],
     ["commands"],  # the only place where probe, analysis and figures meet

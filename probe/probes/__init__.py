@@ -1,8 +1,10 @@
 """Probes: how well labels can be read off features, at every tap."""
 
+from probe.probes.centroids import fit_centroids
 from probe.probes.fitting import fit_taps
 from probe.probes.linear import TrainingSet, fit_path, fit_paths
 from probe.probes.methods import METHODS, find_method
+from probe.probes.neighbours import fit_neighbours
 from probe.probes.rows import gap_of
 from probe.probes.sizes import STUDY as TRAINING_SIZE
 from probe.probes.sweep import PROBES, Draws, Sweep, check_request, layerwise, sweep
@@ -18,6 +20,8 @@ __all__ = [
     "Trial",
     "check_request",
     "find_method",
+    "fit_centroids",
+    "fit_neighbours",
     "fit_path",
     "fit_paths",
     "fit_taps",

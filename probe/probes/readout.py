@@ -1,0 +1,53 @@
+"""What all read-outs have in common: probabilities at every setting, one setting kept, finite rows."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probe.errors import ProbeError
+from probe.shapes import Features2d, Labels, ProbabilitiesAt
+
+CHUNK = 8192  # rows read at a time
+
+
+class ReadOut(Protocol):
+    """A fitted read-out at one or several settings: strengths of a penalty, numbers of neighbours."""
+
+    def probabilities(self, features: Features2d, which: int | slice = slice(None), /) -> ProbabilitiesAt:
+        """(settings, n, classes), or (n, classes) at one of them; rows of multi-label data do not sum to 1."""
+        ...
+
+    def only(self, which: int, /) -> "ReadOut":
+        """The read-out at one of its settings."""
+        ...
+
+
+def named(name: str, text: str) -> str:
+    """What is wrong, behind the name of what it is wrong with."""
+    return f"{name}: {text}" if name else text
+
+
+def blocks(features: Features2d, size: int = CHUNK) -> Iterator[tuple[slice, Tensor]]:
+    """Rows (n, d), `size` at a time, in float64, with their place."""
+    for start in range(0, len(features), size):
+        place = slice(start, start + size)
+        yield place, torch.from_numpy(np.array(features[place], np.float64))
+
+
+def check_finite(features: Features2d, name: str = "") -> None:
+    """Raise ProbeError, `name` first, when some rows (n, d) are not finite."""
+    bad = [place.start + int(row) for place, rows in blocks(features) for row in (~rows.isfinite().all(1)).nonzero()]
+    if bad:
+        raise ProbeError(named(name, f"{len(bad)} rows of features are not finite, the first of them row {bad[0]}"))
+
+
+def shown_and_known(labels: Labels, task: str, classes: int) -> tuple[Tensor, Tensor]:
+    """Per row and class whether the class is there, and whether that is known; (n, classes) each, float64 0 and 1."""
+    answers = torch.from_numpy(np.asarray(labels, np.int64))
+    if task != "multilabel":
+        shown = torch.nn.functional.one_hot(answers, classes).double()
+        return shown, torch.ones_like(shown)
+    return (answers == 1).double(), (answers >= 0).double()
