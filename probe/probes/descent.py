@@ -176,7 +176,7 @@ class Batch:
         torch.sum(residual, 2, out=shift)
         back = self.room[1][:, : hidden.shape[1]]
         torch.bmm((residual / (1 - self.dropout)).mT, second, out=back)
-        back *= hidden > 0  # what was dropped is zero too
+        back *= hidden.sign_()  # where a unit was off, or dropped, nothing comes back
         torch.sum(back, 1, out=bias)
         for span, block in zip(self.spans, blocks, strict=True):
             x = block.x.expand(span.stop - span.start, -1, -1)
@@ -194,11 +194,9 @@ class Batch:
 
     def _drop(self, hidden: Tensor) -> None:
         """Dropout: the networks of a seed lose their units by one draw, each its own share."""
-        draws = {
-            course.seed: torch.rand(hidden.shape[1:], generator=self.masks[course.seed]).to(hidden.device)
-            for course, settings in self.courses
-            if any(setting.dropout for setting in settings)
-        }
+        losing = dict.fromkeys(course.seed for course, each in self.courses if any(setting.dropout for setting in each))
+        shape, device = hidden.shape[1:], hidden.device
+        draws = {seed: torch.rand(shape, generator=self.masks[seed]).to(device) for seed in losing}
         for span, (course, _) in zip(self.spans, self.courses, strict=True):
             if course.seed in draws:
                 hidden[span] *= (draws[course.seed] >= self.dropout[span]) / (1 - self.dropout[span])

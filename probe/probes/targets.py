@@ -26,9 +26,8 @@ def answers(labels: Labels, task: str, classes: int) -> tuple[NDArray[np.bool_],
     """Of t problems with k classes each, what rows show, (t, k, n), and where that is known, (t, 1, n)."""
     if task == "multilabel":
         return labels.T[:, None] == 1, labels.T[:, None] >= 0
-    if task == "binary":
-        return labels[None, None] == 1, np.ones((1, 1, len(labels)), bool)
-    return (labels == np.arange(classes)[:, None])[None], np.ones((1, 1, len(labels)), bool)
+    each = np.array([[1]]) if task == "binary" else np.arange(classes)[:, None]
+    return np.equal(labels, each)[None], np.ones((1, 1, len(labels)), bool)
 
 
 class Target:
