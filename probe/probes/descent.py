@@ -31,7 +31,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Course:
-    """Networks that see the same batches: one seed, one training set, settings of one width and batch size."""
+    """Networks that see the same batches and masks: a seed, a training set, settings of a width, batch and dropout."""
 
     train: Sample
     held: Sample | None
@@ -132,7 +132,6 @@ class Batch:
         self.views, self.slopes = (layers(flat, *self.shape) for flat in (self.weights, self.gradient))
         self.room = [self.weights.new_empty(len(settings), self.size, self.shape[1]) for _ in range(2)]
         self.dropout = self.weights.new_tensor([setting.dropout for setting in settings])[:, None, None]
-        self.dropping = any(setting.dropout for setting in settings)
         tensors = [flat.unbind() for flat in (self.weights, self.gradient, *self.moments, self.steps)]
         alike: dict[tuple[float, float], list[int]] = {}
         for i, setting in enumerate(settings):
@@ -164,8 +163,7 @@ class Batch:
     @torch.no_grad()
     def _step(self, blocks: list[Sample]) -> None:
         hidden = self._hidden(blocks)
-        if self.dropping:
-            self._drop(hidden)
+        self._drop(hidden)
         logits = self._logits(hidden)
         shown, weights = self._side_by_side(blocks)
         weights = weights / weights.sum((1, 2), keepdim=True).clamp_min(1)  # a batch may know no label
@@ -193,13 +191,12 @@ class Batch:
         return hidden.relu_()
 
     def _drop(self, hidden: Tensor) -> None:
-        """Dropout: the networks of a seed lose their units by one draw, each its own share."""
-        losing = dict.fromkeys(course.seed for course, each in self.courses if any(setting.dropout for setting in each))
-        shape, device = hidden.shape[1:], hidden.device
-        draws = {seed: torch.rand(shape, generator=self.masks[seed]).to(device) for seed in losing}
-        for span, (course, _) in zip(self.spans, self.courses, strict=True):
-            if course.seed in draws:
-                hidden[span] *= (draws[course.seed] >= self.dropout[span]) / (1 - self.dropout[span])
+        """Dropout: the networks of a seed lose their units by one draw, each course its own share."""
+        seeds = dict.fromkeys(course.seed for course, settings in self.courses if settings[0].dropout)
+        draws = {seed: torch.rand(hidden.shape[1:], generator=self.masks[seed]) for seed in seeds}
+        for span, (course, settings) in zip(self.spans, self.courses, strict=True):
+            if share := settings[0].dropout:
+                hidden[span] *= ((draws[course.seed] >= share).float() / (1 - share)).to(hidden.device)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         _, _, second, shift = self.views

@@ -163,16 +163,26 @@ def _fit_job(
     shapes = dict.fromkeys((setting.hidden, setting.batch_size) for i in group for setting in sets[i].settings)
     found: list[_Network] = []
     for shape in shapes:
-        at = {i: [j for j, s in enumerate(sets[i].settings) if (s.hidden, s.batch_size) == shape] for i in group}
-        courses = [Course(*samples[i], seed, [sets[i].settings[j] for j in at[i]]) for i in group for seed in seeds]
+        alike = {i: _by_dropout(sets[i].settings, shape) for i in group}
+        runs = [(i, seed, at) for i in group for seed in seeds for at in alike[i]]
+        courses = [Course(*samples[i], seed, [sets[i].settings[j] for j in at]) for i, seed, at in runs]
         trained = train(courses, softmax=task == "multiclass")
         size = (sets[group[0]].features.shape[1], shape[0], int(targets[group[0]].learnt.sum()))
-        keys = [(i, j, seed) for i in group for seed in seeds for j in at[i]]
+        keys = [(i, j, seed) for i, seed, at in runs for j in at]
         each = zip(keys, *(part.cpu().numpy() for part in layers(trained.weights, *size)), strict=True)
         scores = zip(trained.epochs.tolist(), trained.held_loss.tolist(), strict=True)
         for (key, *parts), (epoch, loss) in zip(each, scores, strict=True):
             found.append(_checked(sets, _Network(key, tuple(parts), by[key[0]], epoch, loss)))
     return found
+
+
+def _by_dropout(settings: Sequence[MLPSetting], shape: tuple[int, int]) -> list[list[int]]:
+    """Indices of the settings of one width and batch size, those of one dropout together."""
+    found: dict[float, list[int]] = {}
+    for j, setting in enumerate(settings):
+        if (setting.hidden, setting.batch_size) == shape:
+            found.setdefault(setting.dropout, []).append(j)
+    return list(found.values())
 
 
 def _checked(sets: Sequence[MLPSet], found: _Network) -> _Network:

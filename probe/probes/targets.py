@@ -27,7 +27,8 @@ def answers(labels: Labels, task: str, classes: int) -> tuple[NDArray[np.bool_],
     if task == "multilabel":
         return labels.T[:, None] == 1, labels.T[:, None] >= 0
     each = np.array([[1]]) if task == "binary" else np.arange(classes)[:, None]
-    return np.equal(labels, each)[None], np.ones((1, 1, len(labels)), bool)
+    shown: NDArray[np.bool_] = labels[None, None] == each
+    return shown, np.ones((1, 1, len(labels)), bool)
 
 
 class Target:
