@@ -12,6 +12,7 @@ _HOMES = {
     "Extraction": "probe.settings",
     "Features": "probe.cache",
     "LinearProbe": "probe.probes.estimator",
+    "MLPProbe": "probe.probes.estimator",
     "ProbeError": "probe.errors",
     "ProbeGrid": "probe.settings",
     "backbone": "probe.backbones",

@@ -25,7 +25,7 @@ from probe.shapes import Probabilities
 from probe.statistics import bootstrap_weights, percentile_interval
 
 Decided = Integer[ndarray, "t n"] | Bool[ndarray, "t n k"]
-ReadTap = Callable[[str, str, NDArray[np.integer]], Probabilities]  # of a tap, a split and rows of it
+ReadTap = Callable[[str, str, NDArray[np.integer]], Probabilities]  # of a tap, a split and all rows of it
 DEPTH = "prediction_depth"  # mean relative depth of a class
 SETTLED = "settled"  # share of images whose prediction no longer changes
 
@@ -180,11 +180,11 @@ def _linear(features: Features, device: str) -> ReadTap:
     trial = whole_trial(data, grid)
     fitted = fit_taps(features, trial, find_method("linear")(grid, data.task, len(data.classes), device=device))
 
-    def read(tap: str, split: str, rows: NDArray[np.integer]) -> Probabilities:
+    def read(tap: str, split: str, _: NDArray[np.integer]) -> Probabilities:
         if split == "train":
             raise ProbeError("a linear probe has learnt the labels of its training images; read them out with knn")
-        members: NDArray[np.float64] = fitted[tap].predict(features[tap], trial, split)
-        return members[0]
+        found: Probabilities = fitted[tap].predict(features[tap], trial, split)[0]
+        return found
 
     return read
 

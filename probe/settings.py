@@ -210,3 +210,27 @@ class Depths:
                 f"take the read-out knn in place of linear, or the split val or test in place of {self.split}"
             )
         _check_draws(self.draws)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPSetting:
+    """How one MLP probe is trained; many are trained at once."""
+
+    hidden: int = option(256, "Units of the hidden layer.")
+    dropout: float = option(0.0, "Share of the hidden units that a training step leaves out.")
+    weight_decay: float = option(1e-2, "AdamW's, decoupled from the learning rate's adaptation.")
+    learning_rate: float = option(1e-3, "AdamW's learning rate, the same throughout.")
+    batch_size: int = option(128, "Training rows per step.")
+    epochs: int = option(100, "Passes over the training rows, at most.")
+    patience: int = option(10, "Epochs without a lower loss on the held rows after which training stops.")
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "batch_size", "epochs", "patience"):
+            if getattr(self, name) < 1:
+                raise ProbeError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ProbeError(f"dropout is {self.dropout}; it must be at least 0 and less than 1")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ProbeError(f"learning_rate is {self.learning_rate}; it must be a positive number")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise ProbeError(f"weight_decay is {self.weight_decay}; it must be a number, and not negative")

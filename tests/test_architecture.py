@@ -67,7 +67,7 @@ def test_every_module_has_a_rank() -> None:
 
 def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
-        "Backbone", "Dataset", "Extraction", "Features", "LinearProbe", "ProbeError", "ProbeGrid",
+        "Backbone", "Dataset", "Extraction", "Features", "LinearProbe", "MLPProbe", "ProbeError", "ProbeGrid",
         "backbone", "dataset", "extract", "layerwise",
     }  # fmt: skip
     for name in probe.__all__:

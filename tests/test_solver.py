@@ -255,4 +255,4 @@ def test_the_estimator_is_scikit_learns() -> None:
     assert clf.coef_.shape == (3, 8)
     assert clf.intercept_.shape == (3,)
     assert clf.converged_
-    assert clf.get_params() == {"C": 0.5}
+    assert clf.get_params() == {"C": 0.5, "class_weight": None}

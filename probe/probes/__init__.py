@@ -4,6 +4,7 @@ from probe.probes.centroids import fit_centroids
 from probe.probes.fitting import fit_taps
 from probe.probes.linear import TrainingSet, fit_path, fit_paths
 from probe.probes.methods import METHODS, find_method
+from probe.probes.mlp import MLPSet, fit_mlps
 from probe.probes.neighbours import fit_neighbours
 from probe.probes.rows import gap_of
 from probe.probes.sizes import STUDY as TRAINING_SIZE
@@ -15,12 +16,14 @@ __all__ = [
     "PROBES",
     "TRAINING_SIZE",
     "Draws",
+    "MLPSet",
     "Sweep",
     "TrainingSet",
     "Trial",
     "check_request",
     "find_method",
     "fit_centroids",
+    "fit_mlps",
     "fit_neighbours",
     "fit_path",
     "fit_paths",

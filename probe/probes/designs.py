@@ -25,24 +25,55 @@ IN_MEMORY = 2 << 30  # bytes of columns; larger designs are read from the featur
 Raw = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-class Design:
-    """Some rows (n, d) of features, read chunk by chunk: their means, spreads and eigenbasis.
+class Rows:
+    """Some rows (n, d) of features, read chunk by chunk, with their means and spreads.
 
     Raises ProbeError for rows that are not finite.
     """
 
-    def __init__(self, features: Features2d, rows: NDArray[np.integer] | None = None, device: str = "cpu") -> None:
-        self.features, self.device = features, device
+    def __init__(self, features: Features2d, rows: NDArray[np.integer] | None = None) -> None:
+        self.features = features
         self.rows = np.arange(len(features)) if rows is None else np.asarray(rows)
         self.center, self.scale = self._moments()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _read(self) -> Iterator[NDArray[np.float64]]:
+        for start in range(0, len(self), CHUNK):
+            yield np.array(self.features[self.rows[start : start + CHUNK]], np.float64)
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        total, bad = np.zeros(self.features.shape[1]), []
+        for block in self._read():
+            total += block.sum(0)
+            bad.append(~np.isfinite(block).all(1))
+        broken = self.rows[np.concatenate(bad)]
+        if len(broken):
+            raise ProbeError(f"{len(broken)} rows of features are not finite, the first of them row {broken[0]}")
+        center = total / len(self)
+        spread = np.sqrt(sum(((block - center) ** 2).sum(0) for block in self._read()) / len(self))
+        spread[spread <= 10 * np.finfo(np.float64).eps * np.abs(center)] = 1  # a constant feature
+        return torch.from_numpy(center), torch.from_numpy(spread)
+
+    def standardised(self, by: "Rows | None" = None) -> Iterator[Tensor]:
+        """Chunk by chunk, by their own means and spreads or by those of other rows, float64."""
+        center, scale = (by or self).center, (by or self).scale
+        for block in self._read():
+            yield (torch.from_numpy(block) - center) / scale
+
+
+class Design(Rows):
+    """Rows in the eigenbasis of their covariance."""
+
+    def __init__(self, features: Features2d, rows: NDArray[np.integer] | None = None, device: str = "cpu") -> None:
+        super().__init__(features, rows)
+        self.device = device
         self.wide = features.shape[1] > len(self.rows)
         self.streamed = len(self.rows) * min(len(self.rows), features.shape[1]) * 4 > IN_MEMORY and not self.wide
         values, vectors = torch.linalg.eigh(self._gram())
         keep = values > values[-1].clamp_min(0) * len(values) * torch.finfo(values.dtype).eps
         self.values, self.vectors = values[keep], vectors[:, keep]
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     @property
     def rank(self) -> int:
@@ -51,8 +82,8 @@ class Design:
 
     def chunks(self) -> Iterator[Tensor]:
         """Standardised rows, float64."""
-        for block in self._read():
-            yield ((torch.from_numpy(block) - self.center) / self.scale).to(self.device)
+        for block in self.standardised():
+            yield block.to(self.device)
 
     def columns(self) -> Tensor:
         """(n, rank) coordinates in the eigenbasis, float32."""
@@ -71,23 +102,6 @@ class Design:
         """Coefficients (..., d) and what they add to the intercept (...), in raw feature units, float64."""
         coef = (self.turned_back(weights).cpu() / self.scale).numpy()
         return coef, -coef @ self.center.numpy()
-
-    def _read(self) -> Iterator[NDArray[np.float64]]:
-        for start in range(0, len(self), CHUNK):
-            yield np.array(self.features[self.rows[start : start + CHUNK]], np.float64)
-
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        total, bad = np.zeros(self.features.shape[1]), []
-        for block in self._read():
-            total += block.sum(0)
-            bad.append(~np.isfinite(block).all(1))
-        broken = self.rows[np.concatenate(bad)]
-        if len(broken):
-            raise ProbeError(f"{len(broken)} rows of features are not finite, the first of them row {broken[0]}")
-        center = total / len(self)
-        spread = np.sqrt(sum(((block - center) ** 2).sum(0) for block in self._read()) / len(self))
-        spread[spread <= 10 * np.finfo(np.float64).eps * np.abs(center)] = 1  # a constant feature
-        return torch.from_numpy(center), torch.from_numpy(spread)
 
     def _gram(self) -> Tensor:
         """The smaller of the two Gram matrices; of a streamed design in float32 within a chunk, for it only turns."""

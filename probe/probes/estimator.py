@@ -1,26 +1,25 @@
-"""The linear probe as a scikit-learn classifier; in a file of its own, for a study does without scikit-learn."""
+"""The probes as scikit-learn classifiers; in a file of their own, for a study does without scikit-learn."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from probe.probes.linear import fit_path
-from probe.shapes import Probabilities
+from probe.probes.mlp import MLPSet, fit_mlps
+from probe.settings import MLPSetting
+from probe.shapes import Features2d, Labels, Probabilities
 
 
-class LinearProbe(ClassifierMixin, BaseEstimator):
-    """Logistic regression on standardised features, as a scikit-learn classifier.
+class _Probe(ClassifierMixin, BaseEstimator):
+    """What the probes have in common: labels taken in, probabilities turned to decisions."""
 
-    The objective is that of `make_pipeline(StandardScaler(), LogisticRegression(C))`; `coef_` and
-    `intercept_` are folded back to raw units. `y` may be (n,) classes or (n, labels) zeros and ones.
-    """
-
-    def __init__(self, C: float = 1.0) -> None:  # noqa: N803 - scikit-learn's name
-        self.C = C
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> "LinearProbe":  # noqa: N803
-        """Fit to features (n, d) and labels; returns self."""
+    def _taken_in(self, X: ArrayLike, y: ArrayLike) -> tuple[Features2d, Labels]:  # noqa: N803
+        """Features and codes of the labels; sets `classes_` and `task_`."""
         rows, given = validate_data(self, X, y, multi_output=True)
         several = given.ndim == 2
         codes = given
@@ -28,7 +27,39 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         if not several:
             self.classes_, codes = np.unique(given, return_inverse=True)
         self.task_ = "multilabel" if several else "binary" if len(self.classes_) == 2 else "multiclass"
-        self.path_ = fit_path(rows, codes.astype(np.int64), self.task_, len(self.classes_), (self.C,))
+        return rows, codes.astype(np.int64)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.generic]:  # noqa: N803
+        """The most probable class, or for multi-label data the labels more probable than not."""
+        probabilities: Probabilities = self.predict_proba(X)
+        if self.task_ == "multilabel":
+            return np.asarray(probabilities > 0.5, np.int64)
+        chosen: NDArray[np.generic] = self.classes_[probabilities.argmax(1)]
+        return chosen
+
+
+class LinearProbe(_Probe):
+    """Logistic regression on standardised features, as a scikit-learn classifier.
+
+    The objective is that of `make_pipeline(StandardScaler(), LogisticRegression(C, class_weight))`; `coef_` and
+    `intercept_` are folded back to raw units. `y` may be (n,) classes or (n, labels) zeros and ones.
+    """
+
+    def __init__(self, C: float = 1.0, class_weight: Any = None) -> None:  # noqa: N803 - scikit-learn's name
+        self.C = C
+        self.class_weight = class_weight
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "LinearProbe":  # noqa: N803
+        """Fit to features (n, d), labels and weights of rows (n,); returns self.
+
+        The scaler does not see weights; "balanced" counts rows, whatever their weights.
+        """
+        rows, codes = self._taken_in(X, y)
+        weights = compute_sample_weight(self.class_weight, np.asarray(y))
+        if sample_weight is not None:
+            check_consistent_length(rows, sample_weight)
+            weights = weights * np.asarray(sample_weight, np.float64)
+        self.path_ = fit_path(rows, codes, self.task_, len(self.classes_), (self.C,), weights=weights)
         self.coef_, self.intercept_ = self.path_.coef[0], self.path_.intercept[0]
         self.converged_ = bool(self.path_.converged[0])
         return self
@@ -38,10 +69,53 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.path_.probabilities(validate_data(self, X, reset=False), 0)
 
-    def predict(self, X: ArrayLike) -> NDArray[np.generic]:  # noqa: N803
-        """The most probable class, or for multi-label data the labels more probable than not."""
-        probabilities = self.predict_proba(X)
-        if self.task_ == "multilabel":
-            return (probabilities > 0.5).astype(np.int64)
-        chosen: NDArray[np.generic] = self.classes_[probabilities.argmax(1)]
-        return chosen
+
+class MLPProbe(_Probe):
+    """A network of one hidden layer on standardised features, as a scikit-learn classifier.
+
+    Trained by AdamW until the loss on a share of the rows held out, `validation_fraction`, stratified by class, has
+    not fallen for `patience` epochs; the weights of the best epoch are kept, `n_epochs_`. None holds nothing out and
+    runs all epochs. `y` may be (n,) classes or (n, labels) zeros and ones, -1 for unknown.
+    """
+
+    def __init__(
+        self,
+        hidden: int = 256,
+        dropout: float = 0.0,
+        weight_decay: float = 1e-2,
+        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+        epochs: int = 100,
+        patience: int = 10,
+        validation_fraction: float | None = 0.1,
+        seed: int = 0,
+    ) -> None:
+        self.hidden = hidden
+        self.dropout = dropout
+        self.weight_decay = weight_decay
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.seed = seed
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> "MLPProbe":  # noqa: N803
+        """Fit to features (n, d) and labels; returns self."""
+        rows, codes = self._taken_in(X, y)
+        given = self.get_params()
+        share, seed = given.pop("validation_fraction"), given.pop("seed")
+        train, held = np.arange(len(rows)), None
+        if share is not None:
+            by = None if self.task_ == "multilabel" else codes
+            train, held = train_test_split(train, test_size=share, random_state=seed, stratify=by)
+        whole = MLPSet(rows, codes, [MLPSetting(**given)], train, held)
+        (self.mlps_,) = fit_mlps([whole], [seed], self.task_, len(self.classes_))
+        self.n_epochs_ = int(self.mlps_.epochs[0, 0])
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> Probabilities:  # noqa: N803
+        """Probability of each class (or label), (n, classes)."""
+        check_is_fitted(self)
+        found: Probabilities = self.mlps_.probabilities(validate_data(self, X, reset=False), 0)[0]
+        return found

@@ -1,22 +1,20 @@
 """Linear probes: standardised features, L2-regularised logistic regression, many strengths and folds in one go."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from probe.errors import ProbeError
 from probe.probes.designs import Design, Stack, Stream
 from probe.probes.solver import TOLERANCE, Solutions, Targets, solve
-from probe.runtime import in_threads
+from probe.probes.targets import Target, about, as_probabilities
+from probe.runtime import in_threads, one_thread
 from probe.shapes import Features2d, Labels, ProbabilitiesAt
 
-T = TypeVar("T")
 TOGETHER = 4_000_000  # logits held at a time, of all the designs that are solved side by side
 
 
@@ -49,10 +47,7 @@ class Path:
         with one_thread():
             x, coef, intercept = map(torch.from_numpy, (features, self.coef[strength], self.intercept[strength]))
             logits = x.double() @ coef.mT + intercept[..., None, :]
-            if self.task == "multiclass":
-                return logits.softmax(-1).numpy()
-            positive = logits.sigmoid()
-        return (positive if self.task == "multilabel" else torch.cat([1 - positive, positive], -1)).numpy()
+            return as_probabilities(logits, self.task)
 
 
 @dataclass(frozen=True)
@@ -74,6 +69,11 @@ class TrainingSet:
     def chosen(self) -> NDArray[np.integer]:
         """Indices of the rows."""
         return np.arange(len(self.labels)) if self.rows is None else np.asarray(self.rows)
+
+    def target(self, task: str, classes: int) -> Target:
+        """What the rows show. Raises ProbeError for rows of a single class, and for weights that are not."""
+        weights = None if self.weights is None else np.asarray(self.weights)[self.chosen]
+        return Target(self.labels[self.chosen], task, classes, weights)
 
 
 def fit_path(
@@ -97,7 +97,7 @@ def fit_paths(sets: Sequence[TrainingSet], task: str, classes: int, *, device: s
     weights. A class or label that a set does not show both ways cannot be learnt: its probability is then what
     the rows show (0 or 1). Raises ProbeError for features that are not finite and for rows of a single class.
     """
-    targets = [_about(each, lambda each: _Target(each, task, classes)) for each in sets]
+    targets = [about(each.name, partial(each.target, task, classes)) for each in sets]
 
     def fit(group: list[int]) -> list[tuple[int, Path]]:
         with one_thread():
@@ -112,69 +112,17 @@ def fit_paths(sets: Sequence[TrainingSet], task: str, classes: int, *, device: s
     return [paths[i] for i in range(len(sets))]
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Matrices this small are multiplied no faster by two threads, and far slower when a core is busy elsewhere."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _about(given: TrainingSet, make: Callable[[TrainingSet], T]) -> T:
-    """What is made of a training set; what is wrong with it is told with its name."""
-    try:
-        return make(given)
-    except ProbeError as error:
-        raise ProbeError(f"{given.name}: {error}" if given.name else str(error)) from None
-
-
 def _fit_group(
-    sets: Sequence[TrainingSet], targets: Sequence["_Target"], group: list[int], task: str, device: str
+    sets: Sequence[TrainingSet], targets: Sequence[Target], group: list[int], task: str, device: str
 ) -> list[tuple[int, Path]]:
-    designs = [_about(sets[i], lambda each: Design(each.features, each.chosen, device)) for i in group]
+    designs = [about(sets[i].name, partial(Design, sets[i].features, sets[i].chosen, device)) for i in group]
     strengths = torch.tensor([sets[i].strengths for i in group], dtype=torch.float64, device=device)
     products = Stream(designs[0]) if designs[0].streamed else Stack(designs)
     found = solve(products, _batch([targets[i] for i in group], task, device), strengths)
     return [(i, _path(found, slot, designs[slot], targets[i], task)) for slot, i in enumerate(group)]
 
 
-class _Target:
-    """What a training set shows: `shown` (t, k, n), the rows' `weights` (t, 1, n), and what cannot be learnt."""
-
-    def __init__(self, given: TrainingSet, task: str, classes: int) -> None:
-        rows = given.chosen
-        labels = given.labels[rows]
-        weights = np.ones(len(rows)) if given.weights is None else np.asarray(given.weights, np.float64)[rows]
-        if not (np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ProbeError("the weights of rows must be finite and not negative")
-        if task == "multilabel":
-            self.shown, known = labels.T[:, None] == 1, labels.T[:, None] >= 0
-        elif task == "binary":
-            self.shown, known = labels[None, None] == 1, np.ones((1, 1, len(labels)), bool)
-        else:
-            self.shown, known = (labels == np.arange(classes)[:, None])[None], np.ones((1, 1, len(labels)), bool)
-        self.weights = weights * known
-        counts = self.weights > 0
-        self.present = (self.shown & counts).any(2)
-        absent = (~self.shown & counts).any(2)
-        self.learnt = self.present if task == "multiclass" else self.present & absent
-        if task == "multilabel":
-            self.weights = self.weights * self.learnt[..., None]
-            if not self.learnt.any():
-                raise ProbeError("no label of the training rows is both present and absent; a probe needs one that is")
-        elif self.learnt.sum() < (2 if task == "multiclass" else 1):
-            raise ProbeError("the training rows hold a single class; a probe needs two")
-
-    @property
-    def constant(self) -> NDArray[np.float64]:
-        """(t k,) intercept that stands for a class which cannot be learnt, 0 for the others."""
-        return np.where(self.learnt, 0, np.where(self.present, np.inf, -np.inf)).ravel()
-
-
-def _batch(targets: Sequence[_Target], task: str, device: str) -> Targets:
+def _batch(targets: Sequence[Target], task: str, device: str) -> Targets:
     """Targets of several designs, padded to the rows of the longest."""
     first, rows = targets[0], max(each.shown.shape[2] for each in targets)
     shown = torch.zeros(len(targets), *first.shown.shape[:2], rows)
@@ -202,7 +150,7 @@ def _groups(sets: Sequence[TrainingSet], classes: int) -> list[list[int]]:
     return groups
 
 
-def _path(found: Solutions, slot: int, design: Design, target: _Target, task: str) -> Path:
+def _path(found: Solutions, slot: int, design: Design, target: Target, task: str) -> Path:
     """Fold what was found for one design back to raw units."""
     weights = found.weights[slot].flatten(1, 2)
     coef, shift = design.raw(weights[..., : design.rank])

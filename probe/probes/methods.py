@@ -13,9 +13,9 @@ from probe.errors import ProbeError
 from probe.names import unknown
 from probe.probes.centroids import Centroids, fit_centroids
 from probe.probes.linear import Path, TrainingSet, fit_paths
-from probe.probes.mlp import MLPs, MLPSet, MLPSetting, fit_mlps
+from probe.probes.mlp import MLPs, MLPSet, fit_mlps
 from probe.probes.neighbours import Neighbours, fit_neighbours
-from probe.settings import ProbeGrid
+from probe.settings import MLPSetting, ProbeGrid
 from probe.shapes import Features2d, Labels
 
 Found = TypeVar("Found")  # read-outs fitted to one set of rows, at every setting
@@ -102,16 +102,12 @@ class MLP(Method[MLPs, MLPSetting]):
     """One hidden layer, stopped early on the rows held out; the final one trains for as many epochs."""
 
     def fit(self, jobs: Sequence[Job]) -> list[MLPs]:
-        grid = self.grid
-        tried = [
-            MLPSetting(hidden=grid.mlp_hidden, weight_decay=decay, dropout=dropout)
-            for decay, dropout in product(sorted(grid.mlp_weight_decay)[::-1], sorted(grid.mlp_dropout)[::-1])
-        ]
+        tried = self._tried()
         return self._fit([MLPSet(job.features, job.labels, tried, job.rows, job.held, name=job.name) for job in jobs])
 
     def settle(self, found: Sequence[MLPs], best: int) -> MLPSetting:
         epochs = np.median([each.epochs[best] for each in found])
-        return replace(found[0].settings[best], epochs=max(1, round(float(epochs))))
+        return replace(self._tried()[best], epochs=max(1, round(float(epochs))))
 
     def refit(self, jobs: Sequence[Job], settings: Sequence[MLPSetting]) -> list[MLPs]:
         return self._fit(
@@ -126,6 +122,15 @@ class MLP(Method[MLPs, MLPSetting]):
 
     def describe(self, setting: MLPSetting) -> Mapping[str, float]:
         return {f"chosen_{name}": getattr(setting, name) for name in ("weight_decay", "dropout", "epochs")}
+
+    def _tried(self) -> list[MLPSetting]:
+        decays, dropouts = (
+            sorted(tried, reverse=True) for tried in (self.grid.mlp_weight_decay, self.grid.mlp_dropout)
+        )
+        return [
+            MLPSetting(hidden=self.grid.mlp_hidden, weight_decay=decay, dropout=dropout)
+            for decay, dropout in product(decays, dropouts)
+        ]
 
     def _fit(self, sets: Sequence[MLPSet]) -> list[MLPs]:
         seeds = [self.seed * self.grid.mlp_seeds + start for start in range(self.grid.mlp_seeds)]

@@ -1,0 +1,145 @@
+"""MLP probes of eight settings and three seeds at once, against the same networks trained one by one with plain torch.
+
+Command: `python benchmarks/mlp_probes.py [--arch ARCH] [--weights W] [--data DATA] [--tap TAP ...] [--hidden H]
+[--batch-size B] [--threads T] [--rounds R]` (default ResNet-18 from scratch on digits, every tap). The loop is
+`nn.Sequential`, `torch.optim.AdamW`, batches by index, the best weights kept: same initial weights, order and dropout
+masks, same early stopping. Beside it stand the loop with a `DataLoader`, which collates images one by one, and
+`fit_mlps` called for one network at a time. All are run in turn, round by round, tap by tap, with as many threads;
+with one thread it is processor time that counts, so that other programs do not. The ratios are medians over rounds
+with the smallest and largest; epochs and held losses are compared.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import probe
+from probe.cache import default_folder
+from probe.probes import MLPSet, fit_mlps
+from probe.probes.descent import generators
+from probe.recipes import features_of
+from probe.settings import Extraction, MLPSetting, Network
+
+SEEDS = (0, 1, 2)
+Batches = Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]
+
+
+class Dropout(nn.Module):
+    """`nn.Dropout` that draws from a generator of its own."""
+
+    def __init__(self, share: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.share, self.generator = share, generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zeros and, in training, what is left scaled up."""
+        if not (self.training and self.share):
+            return x
+        return x * (torch.rand(x.shape, generator=self.generator) >= self.share) / (1 - self.share)
+
+
+def plain(rows: tuple[Tensor, ...], classes: int, setting: MLPSetting, seed: int, loader: bool) -> tuple[int, float]:
+    """Train one network; the best epoch and its held loss."""
+    x, y, held_x, held_y = rows
+    start, order, masks = generators(seed)
+    first, last = nn.Linear(x.shape[1], setting.hidden), nn.Linear(setting.hidden, classes)
+    for layer in (first, last):
+        for parameter in (layer.weight, layer.bias):
+            nn.init.uniform_(parameter, -(layer.in_features**-0.5), layer.in_features**-0.5, generator=start)
+    net, loss = nn.Sequential(first, nn.ReLU(), Dropout(setting.dropout, masks), last), nn.CrossEntropyLoss()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay)
+    best, at, kept = float("inf"), 0, {}
+    for epoch in range(1, setting.epochs + 1):
+        batches = torch.randperm(len(x), generator=order).split(setting.batch_size)
+        whole = DataLoader(TensorDataset(x, y), batch_sampler=[rows.tolist() for rows in batches]) if loader else None
+        net.train()
+        for batch_x, batch_y in whole or ((x[rows], y[rows]) for rows in batches):
+            optimizer.zero_grad()
+            loss(net(batch_x), batch_y).backward()
+            optimizer.step()
+        net.eval()
+        with torch.no_grad():
+            now = loss(net(held_x), held_y).item()
+        if now < best:
+            best, at, kept = now, epoch, {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        if epoch - at >= setting.patience:
+            break
+    net.load_state_dict(kept)
+    return at, best
+
+
+def compare(features: probe.Features, tap: str, settings: list[MLPSetting], rounds: int) -> np.ndarray:
+    """Seconds, (rounds, sides), of one tap."""
+    data, k = features.data, len(features.data.classes)
+    train, held = (np.flatnonzero(data.splits == split) for split in ("train", "val"))
+    raw = np.asarray(features[tap], np.float64)
+    x = torch.from_numpy((raw - raw[train].mean(0)) / np.maximum(raw[train].std(0), 1e-12)).float()
+    y = torch.from_numpy(data.labels)
+    rows = x[train], y[train], x[held], y[held]
+    alone = list(product(settings, SEEDS))
+
+    def ours(chosen: list[MLPSetting], seeds: tuple[int, ...]) -> list[tuple[int, float]]:
+        (found,) = fit_mlps([MLPSet(features[tap], data.labels, chosen, train, held)], seeds, data.task, k)
+        return list(zip(found.epochs.ravel().tolist(), found.held_loss.ravel().tolist(), strict=True))
+
+    sides = (
+        lambda: ours(settings, SEEDS),
+        lambda: [plain(rows, k, setting, seed, loader=False) for setting, seed in alone],
+        lambda: [plain(rows, k, setting, seed, loader=True) for setting, seed in alone],
+        lambda: [ours([setting], (seed,))[0] for setting, seed in alone],
+    )
+    seconds = np.zeros((rounds, len(sides)))
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    for i in range(rounds):
+        found = []
+        for j, side in enumerate(sides):
+            start = clock()
+            found.append(np.array(side()))
+            seconds[i, j] = clock() - start
+    same = np.mean([each[:, 0] == found[0][:, 0] for each in found[1:]])
+    apart = np.abs(np.array(found)[:, :, 1] / found[0][:, 1] - 1).max()
+    ratios = seconds / seconds[:, :1]
+    words = [f"{np.median(ratio):.1f} x [{ratio.min():.1f}, {ratio.max():.1f}]" for ratio in ratios[:, 1:].T]
+    print(f"{tap:10} d {x.shape[1]:4} {np.median(seconds[:, 0]):6.2f} s", end="  ")
+    print(f"loop {words[0]}  DataLoader {words[1]}  one at a time {words[2]}", end="  ")
+    print(f"epochs {np.median(found[0][:, 0]):.0f}, {same:.0%} equal, losses within {apart:.0e}", flush=True)
+    return seconds
+
+
+def main() -> None:
+    """Print, per tap and over all, the seconds of ours and the ratios to it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--arch", default="torchvision:resnet18")
+    parser.add_argument("--weights", default="scratch")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--tap", action="append")
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    data = probe.dataset(given.data)
+    features = features_of(given.arch, given.weights, data, 0, Network(), Extraction(), default_folder())
+    settings = [
+        MLPSetting(
+            hidden=given.hidden, batch_size=given.batch_size, dropout=dropout, weight_decay=decay, learning_rate=rate
+        )
+        for dropout, decay, rate in product((0.0, 0.5), (1e-2, 1.0), (1e-3, 3e-4))
+    ]
+    print(f"{given.arch} on {data.name}: {len(settings)} settings x {len(SEEDS)} seeds, {given.threads} threads")
+    total = sum(compare(features, tap, settings, given.rounds) for tap in given.tap or features)
+    loop, loader, single = (np.median(side / total[:, 0]) for side in total[:, 1:].T)
+    print(
+        f"all        {np.median(total[:, 0]):.2f} s: loop {loop:.1f} x, DataLoader {loader:.1f} x, one {single:.1f} x"
+    )
+
+
+if __name__ == "__main__":
+    main()

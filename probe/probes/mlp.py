@@ -1,0 +1,231 @@
+"""MLP probes: standardised features, one hidden layer, all seeds and settings of a training set trained at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from numpy import ndarray
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from probe.errors import ProbeError
+from probe.probes.descent import Course, Sample, layers, train
+from probe.probes.designs import Rows
+from probe.probes.targets import Target, about, answers, as_probabilities
+from probe.runtime import in_threads, one_thread
+from probe.settings import MLPSetting
+from probe.shapes import Features2d, Labels, ProbabilitiesAt
+
+TOGETHER = 8_000_000  # weights trained side by side; AdamW holds five times as many numbers
+Layers = tuple[NDArray[np.float32], ...]  # weight, bias, weight, bias as `nn.Linear` has them, seeds first
+
+
+@dataclass(frozen=True)
+class MLPs:
+    """MLP probes at every setting and seed: `epochs` (s, seeds) trained, with `held_loss` (s, seeds) on held rows.
+
+    `layers` has weights and biases by setting, on features standardised by `center` and `scale` (d,). Of the logits
+    (k,) those `learnt` are the networks' outputs, the others stand at `constant`. `held_loss` is NaN without held rows.
+    """
+
+    task: str
+    layers: Sequence[Layers]
+    center: Float[ndarray, "d"]
+    scale: Float[ndarray, "d"]
+    learnt: NDArray[np.bool_]
+    constant: Float[ndarray, "k"]
+    epochs: Integer[ndarray, "s seeds"]
+    held_loss: Float[ndarray, "s seeds"]
+
+    def only(self, setting: int) -> "MLPs":
+        """The probes of one of the settings, so that the others need not be kept."""
+        at = slice(setting, setting + 1)
+        known = (self.task, self.layers[at], self.center, self.scale, self.learnt, self.constant)
+        return MLPs(*known, self.epochs[at], self.held_loss[at])
+
+    def probabilities(self, features: Features2d, setting: int | slice = slice(None)) -> ProbabilitiesAt:
+        """(..., seeds, n, classes) at one or all settings; rows of multi-label data do not sum to 1."""
+        if isinstance(setting, int):
+            return as_probabilities(self._logits(features, self.layers[setting]), self.task)
+        return np.stack([as_probabilities(self._logits(features, each), self.task) for each in self.layers[setting]])
+
+    def _logits(self, features: Features2d, layers: Layers) -> Tensor:
+        """(seeds, n, k); the networks run in float32, as they were trained."""
+        x = torch.from_numpy((features - self.center) / self.scale).float()
+        with one_thread():
+            found = torch.stack([network(x, *one) for one in zip(*map(torch.from_numpy, layers), strict=True)])
+        logits = torch.from_numpy(self.constant).expand(*found.shape[:2], -1).clone()
+        logits[..., self.learnt] = found.double()
+        return logits
+
+
+def network(x: Tensor, weight: Tensor, bias: Tensor, last: Tensor, shift: Tensor) -> Tensor:
+    """(n, o) logits of one trained network."""
+    return (x @ weight.T + bias).relu() @ last.T + shift
+
+
+@dataclass(frozen=True)
+class MLPSet:
+    """Rows to train MLP probes on: of `features` (n, d) and `labels` those in `rows`, all by default.
+
+    Labels are (n,) classes, or (n, labels) of 1, 0 and -1 for unknown: such a row does not count for that label.
+    There is one probe for each of `settings` and each seed. Training stops when the loss on the rows in `held`
+    no longer falls; without them every setting runs all its epochs.
+    """
+
+    features: Features2d
+    labels: Labels
+    settings: Sequence[MLPSetting]
+    rows: NDArray[np.integer] | None = None
+    held: NDArray[np.integer] | None = None
+    name: str = ""  # stands before what is wrong with it
+
+    @property
+    def chosen(self) -> NDArray[np.integer]:
+        """Indices of the rows."""
+        return np.arange(len(self.labels)) if self.rows is None else np.asarray(self.rows)
+
+    def target(self, task: str, classes: int) -> Target:
+        """What the rows show. Raises ProbeError for rows of a single class."""
+        return Target(self.labels[self.chosen], task, classes)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """One trained network: which it is, and what it came to."""
+
+    at: tuple[int, int, int]  # training set, setting, seed
+    layers: Layers
+    by: Rows
+    epoch: int
+    held_loss: float
+
+
+def fit_mlps(
+    sets: Sequence[MLPSet], seeds: Sequence[int], task: str, classes: int, *, device: str = "cpu"
+) -> list[MLPs]:
+    """Train MLP probes on several training sets as batched problems, on a CPU one for each core.
+
+    Features are standardised over all rows of a set and held in memory; the loss is the cross-entropy, of two classes
+    and of labels the binary one. Each network is what it would be alone, to rounding. A class or label that a set
+    does not show both ways cannot be learnt: its probability is then what the rows show (0 or 1). Raises ProbeError
+    for features that are not finite, rows of a single class, held rows that show nothing that can be learnt, and
+    training that diverges.
+    """
+    targets = [about(each.name, partial(each.target, task, classes)) for each in sets]
+
+    def fit(job: tuple[list[int], list[int]]) -> list[_Network]:
+        with one_thread():
+            return _fit_job(sets, targets, *job, task, device)
+
+    threads = torch.get_num_threads() if device == "cpu" else 1
+    found: dict[tuple[int, int, int], _Network] = {}
+    total = len(seeds) * sum(len(each.settings) for each in sets)
+    with tqdm(total=total, unit="fit", disable=None if len(sets) > 1 else True, desc="probes", leave=False) as bar:
+        for networks in in_threads(fit, _jobs(sets, targets, seeds, threads), threads):
+            found |= {each.at: each for each in networks}
+            bar.update(len(networks))
+    return [
+        _gathered([[found[i, j, seed] for seed in seeds] for j in range(len(each.settings))], targets[i], task)
+        for i, each in enumerate(sets)
+    ]
+
+
+def _jobs(
+    sets: Sequence[MLPSet], targets: Sequence[Target], seeds: Sequence[int], threads: int
+) -> list[tuple[list[int], list[int]]]:
+    """Which sets and seeds are trained side by side: sets of one shape, not too many, and work for every thread."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, (each, target) in enumerate(zip(sets, targets, strict=True)):
+        inputs, held = each.features.shape[1], -1 if each.held is None else len(each.held)
+        weights = len(seeds) * sum(setting.hidden * inputs for setting in each.settings)
+        group = groups.setdefault((inputs, len(each.chosen), held, int(target.learnt.sum()), weights), [])
+        group.append(i)
+    batches = [
+        group[start : start + step]
+        for (*_, weights), group in groups.items()
+        for step in [max(1, TOGETHER // weights)]
+        for start in range(0, len(group), step)
+    ]
+    parts = min(len(seeds), -(-threads // len(batches)))
+    return [(batch, list(seeds[part::parts])) for batch in batches for part in range(parts)]
+
+
+def _fit_job(
+    sets: Sequence[MLPSet], targets: Sequence[Target], group: list[int], seeds: list[int], task: str, device: str
+) -> list[_Network]:
+    by = {i: about(sets[i].name, partial(Rows, sets[i].features, sets[i].chosen)) for i in group}
+    samples = {i: about(sets[i].name, partial(_samples, sets[i], targets[i], by[i], task, device)) for i in group}
+    shapes = dict.fromkeys((setting.hidden, setting.batch_size) for i in group for setting in sets[i].settings)
+    found: list[_Network] = []
+    for shape in shapes:
+        alike = {i: _by_dropout(sets[i].settings, shape) for i in group}
+        runs = [(i, seed, at) for i in group for seed in seeds for at in alike[i]]
+        courses = [Course(*samples[i], seed, [sets[i].settings[j] for j in at]) for i, seed, at in runs]
+        trained = train(courses, softmax=task == "multiclass")
+        size = (sets[group[0]].features.shape[1], shape[0], int(targets[group[0]].learnt.sum()))
+        keys = [(i, j, seed) for i, seed, at in runs for j in at]
+        each = zip(keys, *(part.cpu().numpy() for part in layers(trained.weights, *size)), strict=True)
+        scores = zip(trained.epochs.tolist(), trained.held_loss.tolist(), strict=True)
+        for (key, *parts), (epoch, loss) in zip(each, scores, strict=True):
+            found.append(_checked(sets, _Network(key, tuple(parts), by[key[0]], epoch, loss)))
+    return found
+
+
+def _by_dropout(settings: Sequence[MLPSetting], shape: tuple[int, int]) -> list[list[int]]:
+    """Indices of the settings of one width and batch size, those of one dropout together."""
+    found: dict[float, list[int]] = {}
+    for j, setting in enumerate(settings):
+        if (setting.hidden, setting.batch_size) == shape:
+            found.setdefault(setting.dropout, []).append(j)
+    return list(found.values())
+
+
+def _checked(sets: Sequence[MLPSet], found: _Network) -> _Network:
+    i, j, seed = found.at
+    if found.epoch == 0 or not all(np.isfinite(part).all() for part in found.layers):
+        setting, name = sets[i].settings[j], sets[i].name
+        raise ProbeError(
+            f"{name + ': ' if name else ''}the MLP of seed {seed} diverged; "
+            f"take a smaller learning_rate than {setting.learning_rate:g}"
+        )
+    return found
+
+
+def _samples(given: MLPSet, target: Target, by: Rows, task: str, device: str) -> tuple[Sample, Sample | None]:
+    """The rows to train on and those held out, on the device."""
+    learnt = target.learnt.ravel()
+    classes = target.learnt.size
+
+    def sample(rows: Rows) -> Sample:
+        shown, known = (each.reshape(-1, len(rows)) for each in answers(given.labels[rows.rows], task, classes))
+        shown = shown[learnt]
+        counts = shown.any(0, keepdims=True) if task == "multiclass" else known[learnt]
+        x = torch.cat([block.float() for block in rows.standardised(by)])
+        return Sample(*(each.to(device) for each in (x, *(torch.from_numpy(a).float() for a in (shown, counts)))))
+
+    if given.held is None:
+        return sample(by), None
+    held = sample(Rows(given.features, given.held)) if len(given.held) else None
+    if held is None or not held.weights.any():
+        raise ProbeError("no held row has a label that can be learnt, so there is no loss to stop by; hold out others")
+    return sample(by), held
+
+
+def _gathered(networks: list[list[_Network]], target: Target, task: str) -> MLPs:
+    """The networks of one training set, by setting and seed."""
+    by = networks[0][0].by
+    return MLPs(
+        task=task,
+        layers=[tuple(map(np.stack, zip(*(one.layers for one in seeds), strict=True))) for seeds in networks],
+        center=by.center.numpy(),
+        scale=by.scale.numpy(),
+        learnt=target.learnt.ravel(),
+        constant=target.constant,
+        epochs=np.array([[one.epoch for one in seeds] for seeds in networks]),
+        held_loss=np.array([[one.held_loss for one in seeds] for seeds in networks]),
+    )
