@@ -56,7 +56,7 @@ def _from_npz(path: Path, seed: int) -> Features:
     if labels.ndim not in (1, 2) or labels.dtype.kind not in "iubU" or not labels.size:
         raise ProbeError(f"'{path}' has labels of shape {labels.shape} and type {labels.dtype}; (n,) or (n, classes)")
     names, codes = np.unique(labels, return_inverse=True) if labels.ndim == 1 else (np.arange(labels.shape[1]), labels)
-    classes = list(map(str, stored.get("classes", names)))
+    classes = list(map(str, stored["classes"])) if "classes" in stored else list(map(str, names))
     if len(classes) != len(names):
         raise ProbeError(f"'{path}' names {len(classes)} classes for {len(names)} of its labels")
     about: dict[str, list[str]] = {n: list(map(str, stored[n])) for n in ("ids", "groups", "splits") if n in stored}

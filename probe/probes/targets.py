@@ -44,8 +44,8 @@ class Target:
         self.shown, known = answers(labels, task, classes)
         self.weights = weights * known
         counts = self.weights > 0
-        self.present = (self.shown & counts).any(2)
-        absent = (~self.shown & counts).any(2)
+        self.present = np.asarray((self.shown & counts).any(2))
+        absent = np.asarray((~self.shown & counts).any(2))
         self.learnt = self.present if task == "multiclass" else self.present & absent
         if task == "multilabel":
             self.weights = self.weights * self.learnt[..., None]
