@@ -27,8 +27,7 @@ def answers(labels: Labels, task: str, classes: int) -> tuple[NDArray[np.bool_],
     if task == "multilabel":
         return labels.T[:, None] == 1, labels.T[:, None] >= 0
     each = np.array([[1]]) if task == "binary" else np.arange(classes)[:, None]
-    shown: NDArray[np.bool_] = labels[None, None] == each
-    return shown, np.ones((1, 1, len(labels)), bool)
+    return labels[None, None] == each, np.ones((1, 1, len(labels)), bool)
 
 
 class Target:
@@ -44,8 +43,8 @@ class Target:
         self.shown, known = answers(labels, task, classes)
         self.weights = weights * known
         counts = self.weights > 0
-        self.present = np.asarray((self.shown & counts).any(2))
-        absent = np.asarray((~self.shown & counts).any(2))
+        self.present: NDArray[np.bool_] = np.any(self.shown & counts, axis=2)
+        absent: NDArray[np.bool_] = np.any(~self.shown & counts, axis=2)
         self.learnt = self.present if task == "multiclass" else self.present & absent
         if task == "multilabel":
             self.weights = self.weights * self.learnt[..., None]
