@@ -38,8 +38,9 @@ def layerwise(
     """
     if seeds < 1:
         raise click.BadParameter("at least 1", param_hint="--seeds")
-    from probe.report import check_folder, summary_lines, write_study
+    from probe.report import summary_lines, write_study
     from probe.results import to_json
+    from probe.runtime import check_folder
     from probe.study import facts, run_layerwise
 
     check_folder(out)

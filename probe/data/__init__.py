@@ -3,6 +3,7 @@
 from probe.data.fingerprints import FileHashes
 from probe.data.sources import dataset
 from probe.data.splits import SPLITS
-from probe.data.table import Dataset, TornGroups, make_dataset
+from probe.data.table import Dataset, Images, TornGroups, make_dataset
+from probe.data.unlabelled import find_images
 
-__all__ = ["SPLITS", "Dataset", "FileHashes", "TornGroups", "dataset", "make_dataset"]
+__all__ = ["SPLITS", "Dataset", "FileHashes", "Images", "TornGroups", "dataset", "find_images", "make_dataset"]
