@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from probe.commands.options import as_json, out_folder, settings
+from probe.errors import ProbeError
 from probe.settings import Network
 from probe.tables import text_table
 
@@ -43,13 +44,14 @@ def cost(
     from figures.style import save
     from probe.backbones import backbone
     from probe.cost import tap_costs
-    from probe.results import scores_of, to_json
+    from probe.results import to_json
     from probe.runtime import check_folder, hardware, pick_device
 
     check_folder(out)
-    scores = None if results is None else scores_of(results, arch)
     place = pick_device(device)
-    rows = tap_costs(backbone(arch, "scratch", **asdict(network)), batch_size, place, repeats)
+    net = backbone(arch, "scratch", **asdict(network))
+    scores = None if results is None else _scores(results, arch, net.taps)
+    rows = tap_costs(net, batch_size, place, repeats)
     facts = {"arch": arch, "batch_size": batch_size, "repeats": repeats, **hardware(place)}
     out.mkdir(parents=True, exist_ok=True)
     files = save(cost_figure(rows, facts, scores), out / "cost")
@@ -57,6 +59,18 @@ def cost(
         click.echo(to_json({**facts, "taps": rows, "files": files}))
         return
     click.echo("\n".join([_table(rows), _how(facts), "written: " + ", ".join(files)]))
+
+
+def _scores(results: Path, arch: str, taps: Sequence[str]) -> Any:
+    """The rows of results that are about the taps of an architecture."""
+    from probe.results import read_rows
+
+    rows = read_rows(results)
+    mine = rows[rows["arch"].eq(arch) & rows["tap"].isin(taps) & rows["metric"].eq("auroc")]
+    if mine.empty:
+        known = ", ".join(sorted(set(rows["arch"].dropna()))) or "none"
+        raise ProbeError(f"'{results}' has no scores at these taps of {arch}; it has results of {known}")
+    return mine
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
