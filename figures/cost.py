@@ -79,12 +79,18 @@ def draw_quality(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame) -> None:
         best = str(mine[mine["split"] == "val"].groupby("tap", sort=False)["value"].mean().idxmax())
         axes.plot(x[best], value[best], "o", color=color, markersize=8, markerfacecolor="none", markeredgewidth=1.2)
         axes.annotate(
-            literal(best), (x[best], value[best]), (0, 8), textcoords="offset points", ha="center", fontsize=6, color=color
+            literal(best),
+            (x[best], value[best]),
+            (0, 8),
+            textcoords="offset points",
+            ha="center",
+            fontsize=6,
+            color=color,
         )
     axes.axhline(CHANCE, color="0.45", linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
     axes.set(xlim=(0, None), xlabel="time up to the cut (ms/image)", ylabel="test AUROC (macro)")
     axes.set_title(literal(f"{rows['dataset'].iloc[0]}, linear probes; ring: best on validation"))
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)
 
 
 def _title(facts: Mapping[str, Any]) -> str:

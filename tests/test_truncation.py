@@ -213,7 +213,12 @@ def test_a_file_gives_back_the_model(arch: str, tap: int, head: str, tmp_path: P
     assert torch.equal(torch.random.get_rng_state(), random)
     assert not any(module.training for module in found.modules())
     assert torch.equal(found(images()), model.eval()(images()))
-    assert (found.classes, found.tap, found.settings, found.task) == (("ä", "b", "c"), model.tap, model.settings, "multiclass")
+    assert (found.classes, found.tap, found.settings, found.task) == (
+        ("ä", "b", "c"),
+        model.tap,
+        model.settings,
+        "multiclass",
+    )
     assert found.trunk.origin == model.trunk.origin
     assert found.source_hash == net(arch).cut(tap).weights_hash() != found.trunk.weights_hash()
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["m.safetensors"]
@@ -224,7 +229,12 @@ def test_the_card_says_what_is_in_the_file(tmp_path: Path) -> None:
     model = probe.truncate(net(), "layer2.0", 7)
     card = probe.save(model, tmp_path / "m.safetensors")
     row = next(row for row in net().table() if row["tap"] == "layer2.0")
-    assert (card["arch"], card["level"], card["tap"], card["task"]) == ("test_resnet", "block", "layer2.0", "multiclass")
+    assert (card["arch"], card["level"], card["tap"], card["task"]) == (
+        "test_resnet",
+        "block",
+        "layer2.0",
+        "multiclass",
+    )
     assert card["params"] == row["params"] + 7 * (row["width"] + 1)
     assert card["macs"] == row["macs"] + 7 * row["width"]
     assert card["params"] == sum(parameter.numel() for parameter in model.parameters())
@@ -279,7 +289,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another tap": (lambda path: rewrite(path, lambda card: card.update(tap="layer9")), "unknown tap 'layer9'"),
     "another arch": (lambda path: rewrite(path, lambda card: card.update(arch="resnet5")), "unknown arch 'resnet5'"),
     "more classes": (
-        lambda path: rewrite(path, lambda card: card.update(classes=["a", "b", "c", "d"])), r"head.linear.weight is \(3, 32",
+        lambda path: rewrite(path, lambda card: card.update(classes=list("abcd"))), r"head.linear.weight is \(3, 32",
     ),
 }  # fmt: skip
 

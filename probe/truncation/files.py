@@ -43,7 +43,9 @@ def save(model: Truncated, path: str | Path) -> dict[str, Any]:
     place.parent.mkdir(parents=True, exist_ok=True)
     new = place.with_name(f".{place.name}.{uuid4().hex}")
     try:
-        new.write_bytes(to_bytes(tensors, {CARD: json.dumps(card)}))  # its own writer leaves a file only its owner reads
+        new.write_bytes(
+            to_bytes(tensors, {CARD: json.dumps(card)})
+        )  # its own writer leaves a file only its owner reads
         new.replace(place)
     except OSError as error:
         new.unlink(missing_ok=True)
