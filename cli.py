@@ -3,12 +3,14 @@
 import click
 
 from probe.commands.cache import cache_group
+from probe.commands.cost import cost
 from probe.commands.data import audit
 from probe.commands.depth import depth
 from probe.commands.extract import extract
 from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
 from probe.commands.networks import archs, taps
+from probe.commands.truncate import predict, truncate
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,7 +24,7 @@ def main() -> None:
     """
 
 
-for command in (archs, taps, audit, extract, layerwise, depth, cache_group):
+for command in (archs, taps, audit, extract, layerwise, depth, truncate, predict, cost, cache_group):
     main.add_command(command)
 
 if __name__ == "__main__":

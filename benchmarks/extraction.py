@@ -87,7 +87,7 @@ def main() -> None:
     if given.device != "cpu":
         fast = Extraction(compile="on", dtype="bfloat16", batch_size=given.batch)
     data, net = probe.dataset(given.data), build()
-    images = next(read_batches(data, transform(net.origin.preprocessing), eager, range(given.batch)))
+    images = next(read_batches(data.images, transform(net.origin.preprocessing), eager, range(given.batch)))
     sides = {
         "plain": plain(build(), given.device),
         "bare eager": bare(build(), eager, given.device),

@@ -19,6 +19,9 @@ _HOMES = {
     "dataset": "probe.data",
     "extract": "probe.cache",
     "layerwise": "probe.probes",
+    "load": "probe.truncation",
+    "save": "probe.truncation",
+    "truncate": "probe.truncation",
 }
 
 __all__ = sorted(_HOMES)

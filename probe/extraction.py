@@ -11,10 +11,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from probe.backbones import Preprocessing
-from probe.data import Dataset
+from probe.data import Dataset, Images
 from probe.errors import ProbeError
 from probe.readers import Reader
-from probe.settings import Extraction
+from probe.settings import Batches
 
 AHEAD = 2  # batches being read while one is computed
 
@@ -34,7 +34,7 @@ def walk_dataset(read: Reader, data: Dataset, rows: range) -> Iterator[dict[str,
     Raises ProbeError for an image that cannot be read or when the device's memory does not suffice.
     """
     settings = read.settings
-    for images in read_batches(data, transform(read.preprocessing), settings, rows):
+    for images in read_batches(data.images, transform(read.preprocessing), settings, rows):
         try:
             yield {tap: vector.cpu().numpy() for tap, vector in read(images).items()}
         except torch.OutOfMemoryError:
@@ -44,13 +44,13 @@ def walk_dataset(read: Reader, data: Dataset, rows: range) -> Iterator[dict[str,
             ) from None
 
 
-def read_batches(data: Dataset, prepare: v2.Compose, settings: Extraction, indices: Sequence[int]) -> Iterator[Tensor]:
+def read_batches(source: Images, prepare: v2.Compose, settings: Batches, indices: Sequence[int]) -> Iterator[Tensor]:
     """Batches of (n, 3, size, size) bytes, in order; the next ones are read while one is used."""
     size = settings.batch_size
     chunks = [indices[i : i + size] for i in range(0, len(indices), size)]
 
     def load(index: int) -> Tensor:
-        tensor: Tensor = prepare(data.images.load(index))
+        tensor: Tensor = prepare(source.load(index))
         return tensor
 
     pool = ThreadPoolExecutor(settings.num_workers, thread_name_prefix="read")

@@ -81,10 +81,10 @@ class _Walk(nn.Module):
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
         self.net = copy.deepcopy(net).eval().to(device=device).to(memory_format=self.layout)
         self.pool, self.dtype, self.kind = settings.pool, getattr(torch, settings.dtype), torch.device(device).type
-        self.mean, self.std = _moments(net.origin.preprocessing, device)
+        self.mean, self.std = moments(net.origin.preprocessing, device)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        x = ((images.float() / 255 - self.mean) / self.std).contiguous(memory_format=self.layout)
+        x = normalised(images, self.mean, self.std).contiguous(memory_format=self.layout)
         vectors = []
         with torch.autocast(self.kind, self.dtype, self.dtype != torch.float32):
             for stage, out in self.net.walk(x):
@@ -103,7 +103,13 @@ def _compiled(walk: _Walk, blank: Tensor) -> Callable[[Tensor], tuple[Tensor, ..
     return frozen
 
 
-def _moments(preprocessing: Preprocessing, device: str) -> tuple[Tensor, Tensor]:
+def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """What a network takes, from bytes (n, c, h, w) and the moments it was trained with."""
+    return (images.float() / 255 - mean) / std
+
+
+def moments(preprocessing: Preprocessing, device: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the channels, each (c, 1, 1)."""
     mean = torch.tensor(preprocessing.mean, device=device).reshape(-1, 1, 1)
     return mean, torch.tensor(preprocessing.std, device=device).reshape(-1, 1, 1)
 

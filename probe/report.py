@@ -1,12 +1,10 @@
 """A study in words and files: rows, tables, the run's facts, and the recommendation."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from probe.errors import ProbeError
 from probe.metrics import MACRO
 from probe.results import append_rows, to_json
 from probe.study import STUDY, Study
@@ -19,13 +17,6 @@ METRIC_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE"}
 def metric_name(metric: str) -> str:
     """A metric as it is printed."""
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
-
-
-def check_folder(out: Path) -> None:
-    """Raise ProbeError when results cannot be written to a folder; better known before the work than after."""
-    there = next(place for place in (out, *out.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ProbeError(f"cannot write results to '{out}': '{there}' is no folder that can be written")
 
 
 def write_study(study: Study, facts: dict[str, Any], out: Path) -> list[str]:

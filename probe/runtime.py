@@ -35,6 +35,13 @@ def default_folder() -> Path:
     return Path(os.environ.get("PROBE_CACHE") or base / "probe")
 
 
+def check_folder(out: Path, what: str = "results") -> None:
+    """Raise ProbeError when something cannot be written to a folder; better known before the work than after."""
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ProbeError(f"cannot write {what} to '{out}': '{there}' is no folder that can be written")
+
+
 def optional(package: str, extra: str, purpose: str) -> Any:
     """An optional library. Raises ProbeError, naming the extra that brings it, when it is not installed."""
     try:

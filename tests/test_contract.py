@@ -7,6 +7,7 @@ import torch
 from networks import ARCHS, make_backbone, make_network
 from torch import Tensor, nn
 
+import probe
 from probe.backbones import Backbone
 from probe.backbones.cuts import STEM
 
@@ -24,6 +25,7 @@ def test_stages_equal_the_network(arch: str) -> None:
     check_eval(original, net, ARCHS[arch])
     check_taps_are_modules(original, net, ARCHS[arch])
     check_cuts(net, ARCHS[arch])
+    check_truncated(net, ARCHS[arch])
     check_train(original, net, ARCHS[arch])
 
 
@@ -86,6 +88,16 @@ def check_cuts(net: Backbone, size: int) -> None:
                     assert torch.equal(after(walked[tap]), whole)
                 kept = {name for stage in net.cut(tap).stages for name, _ in stage.named_parameters()}
                 assert kept == set().union(*names[: i + 1])
+
+
+def check_truncated(net: Backbone, size: int) -> None:
+    """A head fits the middle tap, nothing changes by that, and in training every kept parameter gets a gradient."""
+    before, random = {name: tensor.clone() for name, tensor in net.state_dict().items()}, torch.random.get_rng_state()
+    model = probe.truncate(net, len(net.taps) // 2, 3).train()
+    assert torch.equal(torch.random.get_rng_state(), random)
+    model(images(2, size)).square().sum().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
 def check_train(original: nn.Module, net: Backbone, size: int) -> None:

@@ -51,7 +51,9 @@ def backbone(
         network = _create(source, tag, image_size) if file is None else _from_file(source, file, image_size)
         native = source.preprocessing(network, tag)
         preprocessing = Preprocessing(**{**vars(native), "image_size": image_size or native.image_size, "crop": crop})
-        origin = Origin(arch=arch, weights=str(weights), seed=seed, level=level, preprocessing=preprocessing)
+        origin = Origin(
+            arch=arch, weights=str(weights), seed=seed, level=level, preprocessing=preprocessing, modules=tuple(modules)
+        )
         return from_list(network, origin, modules) if modules else from_module(network, origin, native.image_size)
 
 

@@ -1,7 +1,7 @@
 """State dicts from files: read without running anything in them, matched to a network name by name."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def load_state(network: nn.Module, state: dict[str, Tensor], path: Path, classif
         )
         given = {name: tensor for name, tensor in given.items() if not heads[name]}
     kept = {name: tensor for name, tensor in expected.items() if whole or not heads[name]}
-    _compare(given, kept, path)
+    check_fit(given, kept, path)
     network.load_state_dict(given, strict=False)
 
 
@@ -102,7 +102,8 @@ def _without_prefix(state: dict[str, Tensor], expected: dict[str, Tensor], path:
     return {name.removeprefix(best): tensor for name, tensor in state.items() if name.startswith(best)}
 
 
-def _compare(given: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+def check_fit(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ProbeError, showing both sides, when a file's tensors are not those of a network in name and shape."""
     optional = "num_batches_tracked"
     missing = [name for name in expected if name not in given and not name.endswith(optional)]
     extra = [name for name in given if name not in expected]

@@ -1,7 +1,7 @@
 """A backbone: an ordered run of named stages, and the head that turns the last into the network's output."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -37,6 +37,17 @@ class Origin:
     seed: int
     level: str
     preprocessing: Preprocessing
+    modules: tuple[str, ...] = ()
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of named tensors, whatever their order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
 
 
 class Backbone(nn.Module):
@@ -110,15 +121,13 @@ class Backbone(nn.Module):
             )
         return rows
 
+    def weights(self) -> dict[str, Tensor]:
+        """Every parameter and stored buffer of the stages, under their original names."""
+        return {name: tensor for stage in self._stages() for name, tensor in stage.state_dict().items()}
+
     def weights_hash(self) -> str:
-        """SHA-256 of every parameter and stored buffer of the stages, under their original names."""
-        found = {name: tensor for stage in self._stages() for name, tensor in stage.state_dict().items()}
-        digest = hashlib.sha256()
-        for name in sorted(found):
-            tensor = found[name].detach().cpu().contiguous()
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-        return digest.hexdigest()
+        """SHA-256 of the weights."""
+        return hash_tensors(self.weights())
 
     def describe(self) -> dict[str, Any]:
         """The origin as plain data."""

@@ -5,6 +5,7 @@ dropout and stochastic depth that are constants in the eval graph.
 """
 
 import operator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,22 @@ from probe.backbones.tracing import BATCHES, Flow, holds_tensor
 from probe.errors import ProbeError
 
 HEAD = "head"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is known of the tensor at a tap: its layout, one image's shape, and the tokens that are not the image's."""
+
+    name: str
+    layout: str
+    shape: tuple[int, ...]
+    prefix: int
+    cls: bool
+
+    @property
+    def width(self) -> int:
+        """Number of channels."""
+        return self.shape[0] if self.layout == "nchw" else self.shape[-1]
 
 
 class Stage(nn.Module):
@@ -40,7 +57,12 @@ class Stage(nn.Module):
     @property
     def width(self) -> int:
         """Number of channels of the output."""
-        return self.shape[0] if self.layout == "nchw" else self.shape[-1]
+        return self.place.width
+
+    @property
+    def place(self) -> Place:
+        """What is known of the output, without the stage."""
+        return Place(self.name, self.layout, self.shape, self.prefix, self.cls)
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self._forwards[self.training](self, x)

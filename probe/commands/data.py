@@ -30,8 +30,8 @@ def audit(
     from probe.audit import audit_dataset
     from probe.audit.words import audit_lines, write_audit
     from probe.data import TornGroups, dataset
-    from probe.report import check_folder
     from probe.results import to_json
+    from probe.runtime import check_folder
 
     check_folder(out)
     try:

@@ -36,9 +36,8 @@ def depth(
     from probe.data import dataset
     from probe.prediction_depth import depth_rows, sample_depths
     from probe.recipes import features_of
-    from probe.report import check_folder
     from probe.results import append_rows, to_json
-    from probe.runtime import default_folder, pick_device
+    from probe.runtime import check_folder, default_folder, pick_device
 
     check_folder(out)
     images = dataset(data, seed=seed, cache=cache, **asdict(reading))

@@ -5,16 +5,19 @@ from probe.data.fingerprints import FileHashes
 from probe.data.manifests import read_labels
 from probe.data.sources import dataset
 from probe.data.splits import SPLITS, draw_folds, draw_order
-from probe.data.table import Dataset, TornGroups, make_dataset
+from probe.data.table import Dataset, Images, TornGroups, make_dataset
+from probe.data.unlabelled import find_images
 
 __all__ = [
     "SPLITS",
     "Dataset",
     "FileHashes",
+    "Images",
     "TornGroups",
     "dataset",
     "draw_folds",
     "draw_order",
+    "find_images",
     "make_dataset",
     "read_labels",
     "read_npz",

@@ -19,6 +19,17 @@ from probe.settings import Reading
 RULES = 2  # counts up when the same file would give other pixels
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The files below a folder whose names say that they are images, in order; hidden ones left out."""
+    known = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if not file.name.startswith(".") and file.is_file()
+        if file.suffix.lower() in known or is_nifti(file) or is_dicom(file)
+    ]
+
+
 class ImageFiles:
     """Images in files, opened when they are asked for: pictures, DICOM, slices of NIfTI volumes."""
 

@@ -31,13 +31,7 @@ def read_manifest(path: Path, missing_ok: bool) -> Listed:
     Raises ProbeError for a table that cannot be read, lacks a column or has both named forms, and,
     unless `missing_ok`, for a file that is not there.
     """
-    table = _read(path)
-    if "file" not in table:
-        raise ProbeError(f"'{path}' has no column 'file'; it has {_names(table.columns)}")
-    files = [path.parent / file for file in table["file"]]
-    missing = next((file for file in files if not missing_ok and not is_there(volume_of(file))), None)
-    if missing is not None:
-        raise ProbeError(f"'{path}' names '{missing}', which is not there")
+    table, files = read_files(path, missing_ok)
     if "group" in table and table["group"].eq("").any():
         raise ProbeError(f"'{path}' has no group in row {_row(path, table['group'].eq(''))}")
     labels, classes = _labels(table, path)
@@ -61,6 +55,18 @@ def read_labels(path: Path) -> tuple[NDArray[np.int64], list[str], dict[str, lis
     labels, classes = _labels(table, path)
     columns = {name: table[name].tolist() for name in ("id", "group", "split") if name in table}
     return labels, classes, {f"{name}s": cells for name, cells in columns.items() if any(cells)}
+
+
+def read_files(path: Path, missing_ok: bool) -> tuple[pd.DataFrame, list[Path]]:
+    """A table with the column `file`, and the files it names. Raises ProbeError as `read_manifest` does."""
+    table = _read(path)
+    if "file" not in table:
+        raise ProbeError(f"'{path}' has no column 'file'; it has {_names(table.columns)}")
+    files = [path.parent / file for file in table["file"]]
+    missing = next((file for file in files if not missing_ok and not is_there(volume_of(file))), None)
+    if missing is not None:
+        raise ProbeError(f"'{path}' names '{missing}', which is not there")
+    return table, files
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -51,10 +51,7 @@ def screened(listed: Listed, reading: Reading, seed: int, memory: Callable[[], F
     looked into. Groups that are not given are the patients of DICOM files and the volumes of NIfTI
     slices. Raises ProbeError when nothing is left.
     """
-    skipped: dict[int, str] = {}
-    if reading.on_error == "skip":
-        skipped = unreadable(ImageFiles(listed.files, reading), memory())
-        _tell(skipped, listed)
+    skipped = left_out(ImageFiles(listed.files, reading), listed.ids, listed.name, memory)
     kept = listed.take([i for i in range(len(listed.files)) if i not in skipped])
     images = ImageFiles(kept.files, reading)
     return make_dataset(
@@ -68,6 +65,17 @@ def screened(listed: Listed, reading: Reading, seed: int, memory: Callable[[], F
         seed=seed,
         skipped=[(listed.ids[i], reason) for i, reason in skipped.items()],
     )
+
+
+def left_out(images: ImageFiles, ids: Sequence[str], name: str, memory: Callable[[], FileHashes]) -> dict[int, str]:
+    """Why an image is skipped, by its position, where the settings say that those that cannot be read are; logged.
+
+    Raises ProbeError when that is every one of them.
+    """
+    skipped = unreadable(images, memory()) if images.settings.on_error == "skip" else {}
+    if skipped:
+        _tell(skipped, ids, name)
+    return skipped
 
 
 def unreadable(images: ImageFiles, memory: FileHashes) -> dict[int, str]:
@@ -98,14 +106,12 @@ def is_there(file: Path) -> bool:
         return False
 
 
-def _tell(skipped: dict[int, str], listed: Listed) -> None:
-    if not skipped:
-        return
+def _tell(skipped: dict[int, str], ids: Sequence[str], name: str) -> None:
     first = next(iter(skipped))
-    if len(skipped) == len(listed.files):
-        raise ProbeError(f"none of the {len(skipped)} images of {listed.name} can be read; the first: {skipped[first]}")
-    names = ", ".join(repr(str(listed.ids[i])) for i in list(skipped)[:3]) + (", ..." if len(skipped) > 3 else "")
-    log.warning("SKIPPED %d of %d images that cannot be read: %s", len(skipped), len(listed.files), names)
+    if len(skipped) == len(ids):
+        raise ProbeError(f"none of the {len(skipped)} images of {name} can be read; the first: {skipped[first]}")
+    names = ", ".join(repr(str(ids[i])) for i in list(skipped)[:3]) + (", ..." if len(skipped) > 3 else "")
+    log.warning("SKIPPED %d of %d images that cannot be read: %s", len(skipped), len(ids), names)
 
 
 def default_groups(images: ImageFiles, ids: Sequence[str], memory: Callable[[], FileHashes]) -> list[str] | None:

@@ -4,14 +4,11 @@ from functools import cache as once
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from probe.data.arrays import read_arrays
-from probe.data.dicom import is_dicom
 from probe.data.fingerprints import FileHashes
-from probe.data.images import ImageArrays
+from probe.data.images import ImageArrays, images_in
 from probe.data.manifests import SUFFIXES, read_manifest
-from probe.data.nifti import is_nifti
 from probe.data.published import MEDMNIST, TORCHVISION, read_medmnist, read_torchvision
 from probe.data.screening import Listed, screened
 from probe.data.splits import SPLITS
@@ -122,12 +119,5 @@ def _folder(root: Path) -> Listed:
 
 
 def _class_files(place: Path) -> list[tuple[Path, Path]]:
-    known = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
     folders = sorted(folder for folder in place.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    return [
-        (folder, file)
-        for folder in folders
-        for file in sorted(folder.rglob("*"))
-        if not file.name.startswith(".") and file.is_file()
-        if file.suffix.lower() in known or is_nifti(file) or is_dicom(file)
-    ]
+    return [(folder, file) for folder in folders for file in images_in(folder)]

@@ -1,0 +1,10 @@
+"""What a run is configured by; one field per option of the command line, whose help and default it states.
+
+Nothing here loads a library, so that `--help` answers at once.
+"""
+
+from probe.settings.networks import Batches, Extraction, Head, Network
+from probe.settings.probing import Checks, Depths, MLPSetting, ProbeGrid
+from probe.settings.reading import Reading
+
+__all__ = ["Batches", "Checks", "Depths", "Extraction", "Head", "MLPSetting", "Network", "ProbeGrid", "Reading"]

@@ -1,0 +1,150 @@
+"""A truncated network as one file: its tensors, and a card that says all that is needed to build it again."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from probe.backbones import Origin, Preprocessing, backbone
+from probe.backbones.catalog import find_source
+from probe.backbones.checkpoints import check_fit
+from probe.backbones.network import hash_tensors
+from probe.backbones.tracing import mode
+from probe.cost import blank_images, latency
+from probe.errors import ProbeError, reason
+from probe.runtime import check_folder, versions
+from probe.settings import Head
+from probe.truncation.heads import make_head
+from probe.truncation.model import TASKS, Truncated
+
+FORMAT = 1
+CARD = "card"  # its name in the file's metadata
+
+
+def save(model: Truncated, path: str | Path) -> dict[str, Any]:
+    """Write a truncated network to a `.safetensors` file, in one step, and return its card.
+
+    The card is JSON in the file's metadata: architecture, level, tap, head, classes, preprocessing, where the
+    weights came from, a hash of all tensors, parameters, MACs, and the latency of one image, measured here and
+    now. Raises ProbeError when the file cannot be written or could not be loaded back.
+    """
+    place = Path(path)
+    check_model_file(place)
+    find_source(model.trunk.origin.arch)
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.weights().items()}
+    card = {**describe(model), "hash": hash_tensors(tensors)}
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new = place.with_name(f".{place.name}.{uuid4().hex}")
+    try:
+        new.write_bytes(
+            to_bytes(tensors, {CARD: json.dumps(card)})
+        )  # its own writer leaves a file only its owner reads
+        new.replace(place)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise ProbeError(f"cannot write '{place}': {reason(error)}") from None
+    return card
+
+
+def load(path: str | Path) -> Truncated:
+    """The truncated network that `save` wrote, in eval mode on the CPU; nothing is fetched and no code is run.
+
+    Raises ProbeError for a file that is missing, damaged or of another kind, and for one whose tensors are not
+    those of the network that its card describes.
+    """
+    place = Path(path)
+    card = read_card(place)
+    try:
+        model = _rebuild(card)
+    except (LookupError, TypeError, ValueError) as error:  # ProbeError is a ValueError
+        words = str(error) if isinstance(error, ProbeError) else f"its card is damaged: {error!r}"
+        raise ProbeError(f"'{place}' cannot be built: {words}") from None
+    with safe_open(place, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    mine = model.weights()
+    check_fit(tensors, mine, place)
+    if hash_tensors(tensors) != card["hash"]:
+        raise ProbeError(f"'{place}' is damaged: its tensors are not those that were saved")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            mine[name].copy_(tensor)
+    return model.eval()
+
+
+def read_card(path: str | Path) -> dict[str, Any]:
+    """The card of a file that `save` wrote. Raises ProbeError for any other file."""
+    place = Path(path)
+    if not place.is_file():
+        raise ProbeError(f"no model at '{place}': give a .safetensors file that 'probe truncate' wrote")
+    try:
+        with safe_open(place, "pt") as file:
+            found = (file.metadata() or {}).get(CARD)
+    except (SafetensorError, OSError) as error:
+        raise ProbeError(f"'{place}' is not a readable .safetensors file: {reason(error)}") from None
+    if found is None:
+        raise ProbeError(f"'{place}' holds tensors but no card of a truncated network; 'probe truncate' makes one")
+    try:
+        card = json.loads(found)
+        known = card["format"] == FORMAT
+    except (ValueError, TypeError, LookupError):
+        raise ProbeError(f"the card of '{place}' is damaged") from None
+    if not known:
+        raise ProbeError(f"'{place}' is of format {card['format']}; this version reads format {FORMAT}")
+    return dict(card)
+
+
+def describe(model: Truncated) -> dict[str, Any]:
+    """The card, but for the hash of the tensors."""
+    origin = model.trunk.describe()
+    device = str(next(model.parameters()).device)
+    with mode(model, training=False), torch.inference_mode():
+        measured = latency(model, blank_images(model.trunk, 1, device))
+    return {
+        "format": FORMAT,
+        **{key: origin[key] for key in ("arch", "level", "modules", "preprocessing")},
+        "tap": model.tap,
+        "head": asdict(model.settings),
+        "classes": model.classes,
+        "task": model.task,
+        "source": {"weights": origin["weights"], "seed": origin["seed"], "hash": model.source_hash},
+        "params": model.params,
+        "macs": model.macs,
+        "latency": measured,
+        "versions": versions(),
+    }
+
+
+def check_model_file(path: Path, suffix: str = ".safetensors") -> None:
+    """Raise ProbeError when a model cannot be written to a file; better known before the work than after."""
+    if path.suffix != suffix:
+        raise ProbeError(f"a model is a {suffix} file, which '{path}' is not called")
+    if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+        raise ProbeError(f"cannot write '{path}': there is a folder, or a file that must not be written")
+    check_folder(path.parent, "a model")
+
+
+def _rebuild(card: Mapping[str, Any]) -> Truncated:
+    """The network that a card describes, with weights that mean nothing."""
+    sizes, source = card["preprocessing"], card["source"]
+    preprocessing = Preprocessing(**{**sizes, "mean": tuple(sizes["mean"]), "std": tuple(sizes["std"])})
+    arch, level, modules = card["arch"], card["level"], tuple(card["modules"])
+    size = preprocessing.image_size
+    net = backbone(arch, "scratch", level=level, image_size=size, crop=preprocessing.crop, modules=modules)
+    origin = Origin(
+        arch=arch, weights=source["weights"], seed=source["seed"], level=level, preprocessing=preprocessing,
+        modules=modules,
+    )  # fmt: skip
+    trunk = net.cut(card["tap"])
+    trunk.origin = origin
+    settings, classes = Head(**card["head"]), tuple(card["classes"])
+    if card["task"] not in TASKS:
+        raise KeyError(card["task"])
+    head = make_head(trunk.stage(-1).place, len(classes), settings)
+    return Truncated(trunk, head, classes, card["task"], settings, source["hash"])

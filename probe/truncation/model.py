@@ -1,0 +1,103 @@
+"""A truncated network: the stages up to a cut, and a head for classes of one's own."""
+
+import copy
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from probe.backbones import Backbone, Preprocessing
+from probe.errors import ProbeError
+from probe.settings import Head
+from probe.truncation.heads import make_head
+
+TASKS = ("binary", "multiclass", "multilabel")
+
+
+class Truncated(nn.Module):
+    """`trunk`, a backbone that ends at a cut, then `head`: from preprocessed images (n, c, h, w) to logits (n, k).
+
+    There is one logit per class, also when there are two; of multi-label data each is a question of its own.
+    `source_hash` is the trunk's `weights_hash` at the time it was cut, before any training.
+    """
+
+    def __init__(
+        self, trunk: Backbone, head: nn.Module, classes: tuple[str, ...], task: str, settings: Head, source_hash: str
+    ) -> None:
+        super().__init__()
+        self.trunk, self.head = trunk, head
+        self.classes, self.task, self.settings, self.source_hash = classes, task, settings, source_hash
+
+    @property
+    def tap(self) -> str:
+        """Where the network was cut."""
+        return self.trunk.taps[-1]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the input."""
+        return self.trunk.origin.preprocessing
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        layers = [layer for layer in self.head.modules() if isinstance(layer, nn.Linear)]
+        return int(self.trunk.table()[-1]["macs"]) + sum(layer.weight.numel() for layer in layers)
+
+    @property
+    def params(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.trunk(images))
+        return logits
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(n, k) from logits; rows of multi-label data do not sum to 1."""
+        return logits.sigmoid() if self.task == "multilabel" else logits.softmax(1)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every parameter and stored buffer: `trunk.` or `head.` before its own name."""
+        parts = {"trunk": self.trunk.weights(), "head": self.head.state_dict()}
+        return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+
+
+def truncate(
+    net: Backbone,
+    tap: str | int,
+    classes: int | Sequence[str],
+    *,
+    multilabel: bool = False,
+    head: str = "gap+linear",
+    hidden: int = 256,
+    activation: str = "relu",
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> Truncated:
+    """Cut a network at a tap and put a head for `classes` (names, or how many) on it.
+
+    The trunk is a copy: training it leaves `net` as it is. `head`: "gap+linear", "flatten+linear",
+    "cls+linear" or "mlp" (with `hidden` units and `activation` "relu" or "gelu"), `dropout` in front;
+    drawn from `seed`. Neither buffers nor the global random state change.
+
+    Raises ProbeError for an unknown tap, fewer than two classes (of several labels, none), and a
+    head that does not fit there.
+    """
+    settings = Head(head=head, hidden=hidden, activation=activation, dropout=dropout)
+    names = _names(classes, least=1 if multilabel else 2)
+    task = "multilabel" if multilabel else "binary" if len(names) == 2 else "multiclass"
+    trunk = net.cut(tap)
+    layers = make_head(trunk.stage(-1).place, len(names), settings, seed)
+    model = Truncated(copy.deepcopy(trunk), layers, names, task, settings, trunk.weights_hash())
+    return model.train(net.training)
+
+
+def _names(classes: int | Sequence[str], least: int) -> tuple[str, ...]:
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    if len(names) < least:
+        many = "two classes" if least == 2 else "one label"
+        raise ProbeError(f"{len(names)} classes cannot be told apart: a head takes at least {many}")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ProbeError(f"two classes are called '{twice}'; give each a name of its own")
+    return names
