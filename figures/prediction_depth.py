@@ -41,14 +41,15 @@ def prediction_depth(
     """
     with plt.rc_context(paper("full", aspect=0.62)):
         figure = Figure()  # unknown to pyplot, which would keep it in memory
-        upper, lower = figure.subfigures(2, 1, height_ratios=[1.5, 1], squeeze=False).flat
-        places = upper.subplots(2, COLUMNS)
+        grid = figure.add_gridspec(3, COLUMNS, height_ratios=[1, 1, 1.1])
+        places = [[figure.add_subplot(grid[row, column]) for column in range(COLUMNS)] for row in (0, 1)]
         for row, (name, shown) in zip(places, (("settled first", first), ("settled last", last)), strict=True):
             for place, each in zip_longest(row, shown[:COLUMNS]):
                 _draw(place, each)
             row[0].set_ylabel(name)
-        _draw_histogram(lower.subplots(), taps, settled, correct)
+        _draw_histogram(figure.add_subplot(grid[2, :]), taps, settled, correct)
         figure.suptitle(literal(title), fontsize=8)
+        _fix(figure)
         return figure
 
 
@@ -68,6 +69,15 @@ def _draw(axes: Axes, example: dict[str, Any] | None) -> None:
     for spine in axes.spines.values():
         color = "0.6" if example["correct"] is None else KINDS[bool(example["correct"])][1]
         spine.set(visible=True, color=color, linewidth=1.6)
+
+
+def _fix(figure: Figure) -> None:
+    """Keep the layout as found, but for the last digits, which its solver leaves different from run to run."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = (round(side, 5) for side in axes.get_position(original=True).bounds)
+        axes.set_position((left, bottom, width, height))
 
 
 def _short(line: str) -> str:
