@@ -41,13 +41,13 @@ def prediction_depth(
     """
     with plt.rc_context(paper("full", aspect=0.62)):
         figure = Figure()  # unknown to pyplot, which would keep it in memory
-        upper, lower = figure.subfigures(2, 1, height_ratios=[1.5, 1], squeeze=False).flat
-        places = upper.subplots(2, COLUMNS)
+        grid = figure.add_gridspec(3, COLUMNS, height_ratios=[1, 1, 1.1])
+        places = [[figure.add_subplot(grid[row, column]) for column in range(COLUMNS)] for row in (0, 1)]
         for row, (name, shown) in zip(places, (("settled first", first), ("settled last", last)), strict=True):
             for place, each in zip_longest(row, shown[:COLUMNS]):
                 _draw(place, each)
             row[0].set_ylabel(name)
-        _draw_histogram(lower.subplots(), taps, settled, correct)
+        _draw_histogram(figure.add_subplot(grid[2, :]), taps, settled, correct)
         figure.suptitle(literal(title), fontsize=8)
         return figure
 

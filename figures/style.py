@@ -69,6 +69,18 @@ def save(figure: Figure, stem: Any, formats: tuple[str, ...] = ("pdf", "svg", "p
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     files = [f"{stem}.{kind}" for kind in formats]
     with plt.rc_context(paper()):  # fonts and dpi are read when a file is written
+        _settle(figure)
         for kind, file in zip(formats, files, strict=True):
             figure.savefig(file, format=kind, metadata=undated[kind], dpi=dpi)
     return files
+
+
+def _settle(figure: Figure) -> None:
+    """Keep the layout as found, but for the last digits, which its solver leaves different from run to run."""
+    if figure.get_layout_engine() is None:
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = (round(side, 5) for side in axes.get_position(original=True).bounds)
+        axes.set_position((left, bottom, width, height))

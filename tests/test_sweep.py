@@ -32,7 +32,7 @@ GRID = ProbeGrid(
     mlp_dropout=(0.0,),
     mlp_weight_decay=(0.01,),
     mlp_seeds=2,
-)
+)  # fmt: skip
 TASKS = ("binary", "multiclass", "multilabel")
 
 
@@ -230,9 +230,8 @@ def test_intervals_may_be_bca(given_features: Features) -> None:
 
 def test_seeds_of_mlp_probes_are_averaged(given_features: Features) -> None:
     rows = {seeds: layerwise(given_features, ["mlp"], replace(GRID, mlp_seeds=seeds)) for seeds in (1, 2)}
-    assert value(rows[1], tap="block2", split="test", metric="auroc") != value(
-        rows[2], tap="block2", split="test", metric="auroc"
-    )
+    one, two = (value(rows[seeds], tap="block2", split="test", metric="auroc") for seeds in (1, 2))
+    assert one != two
     pd.testing.assert_frame_equal(rows[2], layerwise(given_features, ["mlp"], GRID))
 
 
@@ -361,8 +360,9 @@ def test_wrong_usage_is_exit_code_two(tmp_path: Path) -> None:
 
 def test_the_command_probes_given_features(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "net"), tmp_path / "out"
-    shown = ["--probe", "linear", "--probe", "knn", "--n-train", "40", "--n-train", "50%", "--subsets", 2, "--draws", 100,
-             "--control", "permuted", "--permutations", 2, "--control", "majority", "--folds", 3, "--out", out]  # fmt: skip
+    shown = ["--probe", "linear", "--probe", "knn", "--n-train", 40, "--n-train", "50%", "--subsets", 2,
+             "--control", "permuted", "--permutations", 2, "--control", "majority",
+             "--draws", 100, "--folds", 3, "--out", out]  # fmt: skip
     result = run("--features", folder, *shown)
     assert result.exit_code == 0, result.output
     for text in (

@@ -121,7 +121,7 @@ class MLP(Method[MLPs, MLPSetting]):
         return found.probabilities(features)
 
     def describe(self, setting: MLPSetting) -> Mapping[str, float]:
-        return {f"chosen_{name}": getattr(setting, name) for name in ("weight_decay", "dropout", "epochs")}
+        return {f"chosen_{name}": float(getattr(setting, name)) for name in ("weight_decay", "dropout", "epochs")}
 
     def _tried(self) -> list[MLPSetting]:
         decays, dropouts = (
@@ -153,7 +153,7 @@ class KNN(Method[Neighbours, int]):
         return found.probabilities(features)[:, None]
 
     def describe(self, setting: int) -> Mapping[str, float]:
-        return {"chosen_k": setting}
+        return {"chosen_k": float(setting)}
 
     def _tried(self, rows: int) -> tuple[int, ...]:
         """Those of the grid that there are rows for; folds and subsets may have fewer than the grid's largest."""
