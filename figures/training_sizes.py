@@ -3,7 +3,7 @@
 Command: `probe layerwise --arch resnet50 --data labels.csv --n-train 50 --n-train 10% --n-train 100%`
 (writes `training_sizes.pdf`).
 Rows read: the metric that selects (macro, test) of the study `training_size`; the rows without a seed.
-What one should see: every curve rising and its band narrowing; with few images an early or middle tap
+What one should see: every curve rising and its intervals narrowing; with few images an early or middle tap
 may lead, with many the later ones.
 """
 
@@ -44,12 +44,19 @@ def training_sizes(rows: pd.DataFrame, taps: Sequence[str] = (), column: str = "
 
 
 def draw_sizes(axes: Axes, rows: pd.DataFrame, taps: Sequence[str]) -> None:
-    """A curve per tap with its band: the luck of one subset and that of the test images together."""
+    """A curve per tap with error bars: the luck of one subset and that of the test images together."""
     for order, tap in enumerate(taps):
         mine = rows[rows["tap"] == tap].sort_values("n_train")
-        color = COLORS[order % len(COLORS)]
-        axes.fill_between(mine["n_train"], mine["ci_low"], mine["ci_high"], color=color, alpha=0.12, linewidth=0)
-        axes.plot(mine["n_train"], mine["value"], color=color, marker=MARKERS[order % len(MARKERS)], label=literal(tap))
+        value, apart = mine["value"], 1.03 ** (order - (len(taps) - 1) / 2)  # side by side, not over each other
+        axes.errorbar(
+            mine["n_train"] * apart,
+            value,
+            yerr=[value - mine["ci_low"], mine["ci_high"] - value],
+            color=COLORS[order % len(COLORS)],
+            marker=MARKERS[order % len(MARKERS)],
+            elinewidth=0.6,
+            label=literal(tap),
+        )
     sizes = sorted(rows["n_train"].unique())
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(sizes))
