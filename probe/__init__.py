@@ -8,6 +8,7 @@ from typing import Any
 
 _HOMES = {
     "Backbone": "probe.backbones",
+    "Checks": "probe.settings",
     "Dataset": "probe.data",
     "Extraction": "probe.settings",
     "Features": "probe.cache",
@@ -19,6 +20,8 @@ _HOMES = {
     "dataset": "probe.data",
     "extract": "probe.cache",
     "layerwise": "probe.probes",
+    "make_features": "probe.cache",
+    "read_features": "probe.cache",
     "load": "probe.truncation",
     "save": "probe.truncation",
     "truncate": "probe.truncation",

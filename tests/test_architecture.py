@@ -67,8 +67,9 @@ def test_every_module_has_a_rank() -> None:
 
 def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
-        "Backbone", "Dataset", "Extraction", "Features", "LinearProbe", "MLPProbe", "ProbeError", "ProbeGrid",
-        "backbone", "dataset", "extract", "layerwise", "load", "save", "truncate",
+        "Backbone", "Checks", "Dataset", "Extraction", "Features", "LinearProbe", "MLPProbe", "ProbeError", "ProbeGrid",
+        "backbone", "dataset", "extract", "layerwise", "load", "make_features", "read_features",
+        "save", "truncate",
     }  # fmt: skip
     for name in probe.__all__:
         assert getattr(probe, name) is getattr(probe, name)  # also at the second look

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 import cli
 import probe
-from probe.cache import Features, read_features
+from probe.cache import Features, make_features, read_features
 from probe.data import draw_folds, draw_order
 from probe.probes import layerwise, sweep, whole_trial
 from probe.probes.trials import subset_trials
@@ -270,6 +270,26 @@ def test_taps_are_in_natural_order_and_an_npz_holds_the_same(tmp_path: Path) -> 
     shared = ["tap", "metric", "split", "value", "ci_low"]
     plain = a["class"].isin(["macro"])
     pd.testing.assert_frame_equal(a[plain][shared], b[plain][shared])
+
+
+def test_arrays_in_memory_can_be_probed(given_features: Features) -> None:
+    arrays = {tap: given_features[tap] for tap in given_features}
+    names = np.array(given_features.data.label_names())
+    again = make_features(arrays, names, splits=given_features.splits)
+    scores = [layerwise(each, grid=GRID).value for each in (given_features, again)]
+    pd.testing.assert_series_equal(*scores)
+    with pytest.raises(probe.ProbeError, match="names 2 classes for 3 of its labels"):
+        make_features(arrays, names, classes=["a", "b"])
+    with pytest.raises(probe.ProbeError, match="has 160 labels and 3 groups"):
+        make_features(arrays, names, groups=["a", "b", "c"])
+
+
+def test_a_fold_of_one_class_is_said() -> None:
+    labels = np.array([0] * 30 + [1])
+    x, splits = np.random.default_rng(0).normal(size=(31, 2)), ["train"] * 20 + ["val"] * 5 + ["test"] * 6
+    features = make_features({"tap": x}, labels, splits=splits)
+    with pytest.raises(probe.ProbeError, match="the training split of features holds a single class"):
+        layerwise(features)
 
 
 def test_an_entry_of_the_cache_can_be_probed_as_a_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from probe.cache.features import Features
-from probe.cache.given import read_features
+from probe.cache.given import make_features, read_features
 from probe.cache.inventory import of_other_versions
 from probe.cache.manifest import digest_of
 from probe.cache.requests import Notebook, data_fingerprint, network_request
@@ -24,7 +24,7 @@ from probe.settings import Extraction
 if TYPE_CHECKING:
     from probe.backbones import Backbone
 
-__all__ = ["Features", "Notebook", "default_folder", "extract", "read_features", "recall"]
+__all__ = ["Features", "Notebook", "default_folder", "extract", "make_features", "read_features", "recall"]
 
 
 def extract(

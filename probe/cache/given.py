@@ -47,21 +47,43 @@ def _from_folder(folder: Path, seed: int) -> Features:
     return _checked(folder, paths, data, described, origin)
 
 
+def make_features(
+    arrays: Mapping[str, NDArray[Any]],
+    labels: NDArray[Any],
+    *,
+    classes: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    seed: int = 0,
+    name: str = "features",
+) -> Features:
+    """Features in memory: an array (n, d) per tap, bottom to top, and the labels of their rows.
+
+    `labels` are (n,) numbers or names, or (n, classes) of 1, 0 and -1 for unknown. Splits that are not given are
+    drawn from `seed`, groups whole. Raises ProbeError when the parts do not fit.
+    """
+    if labels.ndim not in (1, 2) or labels.dtype.kind not in "iubU" or not labels.size:
+        raise ProbeError(f"{name} has labels of shape {labels.shape} and type {labels.dtype}; (n,) or (n, classes)")
+    names, codes = np.arange(labels.shape[-1]), labels
+    if labels.ndim == 1:
+        names, codes = np.unique(labels, return_inverse=True)
+    called = [str(each) for each in (names if classes is None else classes)]
+    if len(called) != len(names):
+        raise ProbeError(f"{name} names {len(called)} classes for {len(names)} of its labels")
+    columns = {"ids": ids, "groups": groups, "splits": splits}
+    about = {column: list(map(str, cells)) for column, cells in columns.items() if cells is not None}
+    data = _table(name, codes.astype(np.int64), called, seed, about)
+    return _checked(Path(name), arrays, data, {}, {"arch": name, "weights": "given", "seed": seed})
+
+
 def _from_npz(path: Path, seed: int) -> Features:
     stored = read_npz(path)
     if "labels" not in stored:
         raise ProbeError(f"'{path}' has no array 'labels' that says what the rows of its features are")
     taps = {name: stored[name] for name in sorted(stored.keys() - set(ABOUT), key=_natural)}
-    labels = stored["labels"]
-    if labels.ndim not in (1, 2) or labels.dtype.kind not in "iubU" or not labels.size:
-        raise ProbeError(f"'{path}' has labels of shape {labels.shape} and type {labels.dtype}; (n,) or (n, classes)")
-    names, codes = np.unique(labels, return_inverse=True) if labels.ndim == 1 else (np.arange(labels.shape[1]), labels)
-    classes = list(map(str, stored["classes"])) if "classes" in stored else list(map(str, names))
-    if len(classes) != len(names):
-        raise ProbeError(f"'{path}' names {len(classes)} classes for {len(names)} of its labels")
-    about: dict[str, list[str]] = {n: list(map(str, stored[n])) for n in ("ids", "groups", "splits") if n in stored}
-    data = _table(path.stem, codes.astype(np.int64), classes, seed, about)
-    return _checked(path, taps, data, {}, {"arch": path.stem, "weights": "given", "seed": seed})
+    about: dict[str, Any] = {name: stored[name].tolist() for name in ABOUT[1:] if name in stored}
+    return make_features(taps, stored["labels"], **about, seed=seed, name=path.stem)
 
 
 class _NoImages:
