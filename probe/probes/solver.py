@@ -23,7 +23,7 @@ from torch import Tensor
 from probe.probes.designs import Products
 
 MEMORY = 2  # pairs of steps and gradient changes kept; more of them save few iterations and cost more each
-TOLERANCE = 3e-8  # gap to the optimum, as a share of the objective, at which a problem counts as solved
+TOLERANCE = 1e-8  # gap to the optimum, as a share of the objective, at which a problem counts as solved
 LIMIT = 5000  # iterations
 EVERY = 4  # iterations between looks at the gap
 AFRESH = 200  # iterations after which the logits, kept up by steps, are taken from the weights again
