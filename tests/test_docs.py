@@ -39,7 +39,8 @@ def test_every_command_has_help_an_example_and_a_line(name: str) -> None:
 def test_commands_in_the_readme_parse(line: str) -> None:
     arguments = re.findall(r"'[^']*'|\S+", line.split("probe ", 1)[-1])
     name, *rest = (argument.strip("'") for argument in arguments)
-    cli.main.commands[name].make_context(name, rest)
+    above = click.Context(cli.main, **cli.main.context_settings)  # click keeps the help option of the first context
+    cli.main.commands[name].make_context(name, rest, parent=above)
 
 
 def test_the_python_in_the_readme_runs(tmp_path: Path) -> None:
