@@ -110,7 +110,8 @@ def _peaks(trunk: Backbone, images: Tensor) -> list[int]:
 class Alive(TorchDispatchMode):
     """Counts the bytes of the tensors that operations made and that are still alive, and their `peak`.
 
-    The weights of `network` do not count, `images` do. What a kernel needs within itself is not seen.
+    The weights of `network` do not count, `images` do. What a kernel needs within itself is not seen. Not for
+    inference mode, where a view does not keep its base.
     """
 
     def __init__(self, network: nn.Module, images: Tensor) -> None:

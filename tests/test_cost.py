@@ -58,7 +58,9 @@ def test_views_and_tensors_written_in_place_count_once() -> None:
     weights, x = nn.Linear(4, 4), torch.zeros(10, 4)
     with torch.no_grad(), Alive(weights, x) as alive:
         y = x + 1
-        z = y.view(4, 10).t().relu_()
+        z = y.view(4, 10)
+        assert alive.now == 2 * x.nbytes
+        z = z.t().relu_()
         assert alive.now == 2 * x.nbytes
         del y
         assert alive.now == 2 * x.nbytes  # its view is alive

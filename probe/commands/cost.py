@@ -53,8 +53,11 @@ def cost(
     scores = None if results is None else _scores(results, arch, net.taps)
     rows = tap_costs(net, batch_size, place, repeats)
     facts = {"arch": arch, "batch_size": batch_size, "repeats": repeats, **hardware(place)}
-    out.mkdir(parents=True, exist_ok=True)
-    files = save(cost_figure(rows, facts, scores), out / "cost")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        files = save(cost_figure(rows, facts, scores), out / "cost")
+    except OSError as error:
+        raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}") from None
     if as_json:
         click.echo(to_json({**facts, "taps": rows, "files": files}))
         return

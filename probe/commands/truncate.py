@@ -10,6 +10,7 @@ from typing import IO, Any
 import click
 
 from probe.commands.options import Names, as_json, cache_folder, settings, weights_text
+from probe.errors import ProbeError
 from probe.settings import Batches, Head, Network, Reading
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -126,8 +127,12 @@ def predict(
     found = probabilities(network, source, batches)
     rows = [dict(zip(network.classes, map(float, row), strict=True)) for row in found]
     if out is not None:
-        with out.open("w", encoding="utf-8", newline="") as file:
-            _write(file, network.classes, ids, rows)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with out.open("w", encoding="utf-8", newline="") as file:
+                _write(file, network.classes, ids, rows)
+        except OSError as error:
+            raise ProbeError(f"cannot write probabilities to '{out}': {error.strerror or error}") from None
     if as_json:
         click.echo(json.dumps([{"id": name, "probabilities": row} for name, row in zip(ids, rows, strict=True)]))
     elif out is None:

@@ -32,6 +32,8 @@ def find_images(
     if len(sources) == 1 and _is_data_set(sources[0]):
         table = dataset(sources[0], cache=cache, **asdict(reading))
         return table.ids.tolist(), table.images
+    if reading.size is not None:
+        raise ProbeError(f"size picks a version of a medmnist: data set; '{sources[0]}' is none")
     found = [pair for source in sources for pair in _listed(Path(source), len(sources) == 1, reading)]
     if not found:
         raise ProbeError(f"no images were named: give {FORMS}")
