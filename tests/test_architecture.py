@@ -23,7 +23,7 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["recipes"],
     ["metrics", "statistics", "results", "transferability"],
     ["audit", "probes"],
-    ["recommendation", "differences", "prediction_depth", "truncation"],
+    ["comparison", "recommendation", "differences", "prediction_depth", "truncation"],
     ["study"],
     ["report"],
     ["commands"],  # the only place where probe, analysis and figures meet
