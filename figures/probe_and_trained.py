@@ -1,0 +1,74 @@
+"""Probes and training: the probe's curve over depth, and networks that were cut there and trained.
+
+Command: `probe check --arch resnet50 --data labels.csv` (writes `check.pdf`).
+Rows read: the metric that selects (macro, test) of linear probes and of trained networks, with intervals; `params`.
+What one should see: the trained points above the probe's curve, in the same order; fully fine-tuned ones often
+highest at a deeper tap than the probe's best. On the right the same against the parameters that are left.
+"""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures.depth_curve import CHANCE, weights_name
+from figures.style import COLORS, MARKERS, literal, metric_label, paper
+
+PROBE = "0.25"  # grey: the probe is the reference, the strategies have the colours
+
+
+def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "full") -> Figure:
+    """A figure with a row per set of weights: score against depth, and against parameters below the head."""
+    scores = rows[(rows["metric"] == metric) & (rows["class"] == "macro") & (rows["split"] == "test")]
+    probes = scores[(scores["study"] == "layerwise") & (scores["method"] == "linear")]
+    trained = scores[scores["method"] == "trained"]
+    weights = list(dict.fromkeys(trained["weights"]))
+    taps = probes.drop_duplicates("tap").set_index("tap")["depth"]
+    params = rows[rows["metric"] == "params"].drop_duplicates("tap").set_index("tap")["value"] / 1e6
+    strategies = list(dict.fromkeys(trained["strategy"]))
+    with plt.rc_context(paper(column, aspect=0.36 * len(weights) + 0.12)):
+        figure, axes = plt.subplots(len(weights), 2, sharey=True, squeeze=False, sharex="col")
+        for line, name in zip(axes, weights, strict=True):
+            for place, where in zip(line, (taps, params), strict=True):
+                _draw_probe(place, probes[probes["weights"] == name], where)
+                for order, strategy in enumerate(strategies):
+                    mine = trained[(trained["weights"] == name) & (trained["strategy"] == strategy)]
+                    _draw_trained(place, mine, where, order, strategy, apart=place is line[0])
+                if metric == "auroc":
+                    place.axhline(CHANCE, color="0.6", linewidth=0.8, linestyle=(0, (4, 2)))
+            line[0].set_ylabel(f"test {metric_label(metric)} (macro)")
+            line[0].set_title(literal(f"{probes['dataset'].iloc[0]}, {probes['arch'].iloc[0]}, {weights_name(name)}"))
+        axes[-1, 0].set_xticks(taps, list(taps.index), rotation=90, fontsize=5.5)
+        axes[-1, 0].set_xlabel("tap where the network is cut")
+        axes[-1, 1].set_xscale("log")
+        axes[-1, 1].set_xlabel(r"parameters below the head ($10^6$)")
+        handles = {
+            label: handle
+            for place in axes.flat
+            for handle, label in zip(*place.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=5)
+        return figure
+
+
+def _draw_probe(axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]") -> None:
+    by_tap = rows.groupby("tap", sort=False)
+    value, low, high = by_tap["value"].mean(), by_tap["ci_low"].min(), by_tap["ci_high"].max()
+    x = where.reindex(value.index)
+    axes.fill_between(x, low, high, color=PROBE, alpha=0.12, linewidth=0)
+    axes.plot(x, value, color=PROBE, label="linear probe")
+
+
+def _draw_trained(
+    axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]", order: int, strategy: str, apart: bool
+) -> None:
+    """Means over seeds; the bars span the intervals of all of them."""
+    if rows.empty:
+        return
+    by_tap = rows.groupby("tap", sort=False)
+    value, low, high = by_tap["value"].mean(), by_tap["ci_low"].min(), by_tap["ci_high"].max()
+    x = where.reindex(value.index) + (0.012 * (order - 1) if apart else 0)
+    axes.errorbar(
+        x, value, yerr=[value - low, high - value], color=COLORS[order % len(COLORS)],
+        marker=MARKERS[order % len(MARKERS)], linestyle="none", elinewidth=0.6, label=strategy,
+    )  # fmt: skip

@@ -1,0 +1,209 @@
+"""Do the probes say where to cut? Networks cut at several taps and trained, set beside the probes of these taps."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from probe.backbones import Backbone, backbone
+from probe.comparison import Verdict, judge
+from probe.data import Dataset, dataset
+from probe.errors import ProbeError
+from probe.finetuning import finetune, request_of
+from probe.metrics import LOWER_IS_BETTER, MACRO
+from probe.names import find_index
+from probe.results import append_rows, frame, make_row, to_json
+from probe.runtime import default_folder, log
+from probe.settings import Extraction, Network, ProbeGrid, Reading, Training, Tuning
+from probe.study import Arm, Study, run_layerwise
+from probe.truncation import truncate
+
+STUDY = "check"
+STRATEGIES = ("lp", "ftl", "lp-ft")
+SPREAD = 6  # taps that are trained by default, besides the recommended ones
+Known = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Probes, trained networks, and for every set of weights and strategy what following the probes comes to.
+
+    `cells` are one trained network each, `seconds` those of probing (features from the cache take none) and of training.
+    """
+
+    study: Study
+    taps: list[str]
+    cells: list[Known]
+    rows: pd.DataFrame = field(repr=False)
+    verdicts: list[tuple[str, str, Verdict]]
+    seconds: dict[str, float]
+
+
+def run_check(
+    arch: str,
+    weights: Sequence[str] = (),
+    data: str | Path | Dataset = "digits",
+    *,
+    taps: Sequence[str] = (),
+    strategies: Sequence[str] = STRATEGIES,
+    seeds: Sequence[int] = (0, 1),
+    out: str | Path = "results",
+    reading: Reading | None = None,
+    network: Network | None = None,
+    training: Training | None = None,
+    tuning: Tuning | None = None,
+    cache: str | Path | None = None,
+) -> Check:
+    """Probe every tap of a network, train it cut at some of them, and compare.
+
+    By default about six taps spread over the depth and those the probes recommend are trained, with every strategy
+    and seed; scratch weights with `ftl` alone, for there is nothing in them to keep. Every trained network is kept in
+    `out`/cells, so that a run that was stopped goes on. Raises ProbeError for fewer than three taps, and as
+    `run_layerwise` and `finetune` do.
+    """
+    network, training, tuning = network or Network(), training or Training(), tuning or Tuning()
+    if len(seeds) < 1:
+        raise ProbeError("no seeds were given; one is the least that can be trained")
+    table = data
+    if not isinstance(table, Dataset):
+        table = dataset(table, seed=seeds[0], cache=cache, **asdict(reading or Reading()))
+    grid = ProbeGrid(metric=training.metric, draws=training.draws)
+    extraction = Extraction(device=training.device, num_workers=training.num_workers)
+    start = time.perf_counter()
+    study = run_layerwise(
+        [arch], weights, table, seeds=seeds, network=network, extraction=extraction, grid=grid, cache=cache
+    )
+    seconds = {"probing": time.perf_counter() - start}
+    names = _pick_taps(study, taps)
+    jobs = [
+        (arm, tap, strategy, seed)
+        for arm, tap, strategy, seed in product(study.arms, names, dict.fromkeys(strategies), seeds)
+        if arm.weights != "scratch" or strategy == "ftl"
+    ]
+    trainer = _Trainer(arch, table, network, training, tuning, Path(out) / "cells", cache)
+    cells = [trainer.cell(*job) for job in tqdm(jobs, unit="network", disable=None, desc="training")]
+    seconds["training"] = sum(cell["seconds"] for cell in cells)
+    verdicts = _verdicts(study, names, cells, training.metric)
+    rows = pd.concat([study.rows, *(frame(cell["rows"]) for cell in cells)], ignore_index=True)
+    rows = frame([*rows.to_dict(orient="records"), *_verdict_rows(study, arch, verdicts, training.metric)])
+    return Check(study, names, cells, rows, verdicts, seconds)
+
+
+class _Trainer:
+    """Trains one network after the other; what is finished is read from its file."""
+
+    def __init__(
+        self, arch: str, data: Dataset, network: Network, training: Training, tuning: Tuning, folder: Path,
+        cache: str | Path | None,
+    ) -> None:  # fmt: skip
+        self.arch, self.data, self.network, self.training, self.tuning = arch, data, network, training, tuning
+        self.folder, self.cache = folder, Path(cache) if cache else default_folder()
+        self._nets: dict[tuple[str, int], Backbone] = {}
+
+    def cell(self, arm: Arm, tap: str, strategy: str, seed: int) -> Known:
+        """One network, trained or recalled: what it is, its rows, its scores by split, its draws on test."""
+        net, data = self._net(arm.weights, seed), self.data.redraw(seed)
+        model = truncate(net, tap, data.classes, multilabel=data.task == "multilabel", seed=seed)
+        request = request_of(model, data, strategy, seed, self.training, self.tuning, self.cache)
+        place = self.folder / f"{request}.json"
+        if place.is_file():
+            found: Known = json.loads(place.read_text(encoding="utf-8"))
+            return found
+        log.info("training %s, %s, cut at %s, %s, seed %d", self.arch, arm.weights, tap, strategy, seed)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        result = finetune(
+            model, data, strategy, seed=seed, training=self.training, tuning=self.tuning,
+            checkpoint=place.with_suffix(".ckpt"), cache=self.cache,
+        )  # fmt: skip
+        known = {"weights": arm.weights, "tap": tap, "strategy": strategy, "seed": seed}
+        cell = {
+            **known, "seconds": result.seconds, "params": model.params, "draws": result.draws["test"].tolist(),
+            "val": float(result.draws["val"][0]), "rows": result.rows.to_dict(orient="records"),
+        }  # fmt: skip
+        written = to_json(cell)
+        place.with_suffix(".tmp").write_text(written, encoding="utf-8")
+        place.with_suffix(".tmp").replace(place)
+        return json.loads(written)  # type: ignore[no-any-return]
+
+    def _net(self, weights: str, seed: int) -> Backbone:
+        drawn = seed if weights == "scratch" else 0
+        if (weights, drawn) not in self._nets:
+            size = self.network.image_size or self.data.image_size
+            settings = asdict(self.network) | {"image_size": size}
+            self._nets = {(weights, drawn): backbone(self.arch, weights, seed=drawn, **settings)}
+        return self._nets[weights, drawn]
+
+
+def write_check(check: Check, out: Path) -> list[str]:
+    """Write `results.jsonl` (rows, appended) and `check.csv`, one line per trained network; returns their paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    append_rows(out / "results.jsonl", check.rows.to_dict(orient="records"))
+    cell_table(check).to_csv(out / "check.csv", index=False)
+    return [str(out / name) for name in ("results.jsonl", "check.csv")]
+
+
+def cell_table(check: Check) -> pd.DataFrame:
+    """One line per trained network: what it is, its scores on val and test, seconds and parameters."""
+    names = ("weights", "tap", "strategy", "seed", "val", "seconds", "params")
+    return pd.DataFrame([{name: cell[name] for name in names} | {"test": cell["draws"][0]} for cell in check.cells])
+
+
+def _pick_taps(study: Study, wanted: Sequence[str]) -> list[str]:
+    """The taps to train at, bottom to top: those asked for, or some spread over the depth and the recommended."""
+    every = [tap["tap"] for tap in study.arms[0].taps]
+    if wanted:
+        chosen = {find_index("tap", tap, every) for tap in wanted}
+    else:
+        count = min(SPREAD, len(every))
+        chosen = {round(i * (len(every) - 1) / max(1, count - 1)) for i in range(count)}
+        for arm in study.summaries():
+            chosen.add(every.index((arm["earliest_sufficient"] or arm["best"])["tap"]))
+    if len(chosen) < 3:
+        raise ProbeError(f"{len(chosen)} taps say nothing of an order; take at least 3 of {', '.join(every)}")
+    return [every[i] for i in sorted(chosen)]
+
+
+def _verdicts(
+    study: Study, taps: Sequence[str], cells: Sequence[Known], metric: str
+) -> list[tuple[str, str, Verdict]]:
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    found = []
+    for arm, draws in zip(study.arms, study.draws, strict=True):
+        every = [tap["tap"] for tap in arm.taps]
+        probe = sign * draws["linear", "val"][[every.index(tap) for tap in taps]]
+        mine = [cell for cell in cells if cell["weights"] == arm.weights]
+        for strategy in dict.fromkeys(cell["strategy"] for cell in mine):
+            val, test = _by_tap([cell for cell in mine if cell["strategy"] == strategy], taps)
+            found.append((arm.weights, strategy, judge(taps, probe, sign * val, sign * test)))
+    return found
+
+
+def _by_tap(cells: Sequence[Known], taps: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores on val (t,), and on test with their draws (t, 1 + b); means over seeds."""
+    groups = [[cell for cell in cells if cell["tap"] == tap] for tap in taps]
+    val = np.array([np.mean([cell["val"] for cell in group]) for group in groups])
+    test = np.array([np.mean([np.array(cell["draws"], float) for cell in group], axis=0) for group in groups])
+    return val, test
+
+
+def _verdict_rows(study: Study, arch: str, verdicts: Sequence[tuple[str, str, Verdict]], metric: str) -> list[Known]:
+    rows = []
+    for weights, strategy, verdict in verdicts:
+        known = {
+            "study": STUDY, "dataset": study.data.name, "arch": arch, "weights": weights, "task": study.data.task,
+            "method": "trained", "strategy": strategy, "class": MACRO,
+        }  # fmt: skip
+        for name in ("spearman", "kendall", "regret", "oracle_regret"):
+            found = getattr(verdict, name)
+            tap = verdict.followed if "regret" in name else None
+            numbers = {"value": found.value, "ci_low": found.low, "ci_high": found.high}
+            rows.append(make_row(**known, tap=tap, split="test", metric=f"{metric}_{name}", **numbers))
+    return rows

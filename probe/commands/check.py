@@ -1,0 +1,88 @@
+"""Probes set beside training: `probe check`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.settings import Network, Reading, Training, Tuning
+
+
+@click.command()
+@click.option("--arch", required=True, help="A timm id, torchvision:NAME or hf-hub:ORG/NAME.")
+@click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained and scratch]")
+@data_source
+@click.option(
+    "--tap", "taps", multiple=True, help="Where to cut, name or index; repeatable.  [default: spread and recommended]"
+)
+@click.option(
+    "--strategy", "strategies", multiple=True, default=["lp", "ftl", "lp-ft"], show_default=True,
+    help="How to train; repeatable. Scratch weights are trained by ftl alone.",
+)  # fmt: skip
+@click.option("--seeds", default=2, show_default=True, help="How often to train each.")
+@out_folder
+@cache_folder
+@as_json
+@settings(Reading, Network, Training, Tuning)
+def check(
+    arch: str, weights: Sequence[str], data: str, taps: Sequence[str], strategies: Sequence[str], seeds: int,
+    out: Path, cache: Path | None, as_json: bool,
+    reading: Reading, network: Network, training: Training, tuning: Tuning,
+) -> None:  # fmt: skip
+    """Train the network cut at several taps, and tell whether the probes were right.
+
+    \b
+    Example:
+      probe check --arch resnet50 --data my_images/labels.csv
+    """
+    if seeds < 1:
+        raise click.BadParameter("at least 1", param_hint="--seeds")
+    from figures.probe_and_trained import probe_and_trained
+    from figures.style import save
+    from probe.checking import cell_table, run_check, write_check
+    from probe.results import to_json
+    from probe.runtime import check_folder
+
+    check_folder(out)
+    found = run_check(
+        arch, weights, data, taps=taps, strategies=strategies, seeds=range(seeds), out=out,
+        reading=reading, network=network, training=training, tuning=tuning, cache=cache,
+    )  # fmt: skip
+    files = write_check(found, out) + save(probe_and_trained(found.rows, training.metric), out / "check")
+    if as_json:
+        verdicts = [
+            {"weights": source, "strategy": strategy, **asdict(verdict)} for source, strategy, verdict in found.verdicts
+        ]
+        table: list[dict[str, Any]] = cell_table(found).to_dict(orient="records")
+        click.echo(to_json({"verdicts": verdicts, "cells": table, "seconds": found.seconds, "files": files}))
+        return
+    click.echo("\n".join([*_lines(found, training.metric), "written: " + ", ".join(files)]))
+
+
+def _lines(found: Any, metric: str) -> list[str]:
+    from probe.checking import cell_table
+    from probe.report import metric_name
+    from probe.tables import text_table
+
+    table = cell_table(found).groupby(["weights", "tap", "strategy"], sort=False).mean(numeric_only=True).reset_index()
+    cells = [
+        [*row[:3], f"{row.params / 1e6:.2f}M", f"{row.val:.3f}", f"{row.test:.3f}", f"{row.seconds:.0f}"]
+        for row in table.itertuples(index=False)
+    ]
+    lines = [text_table(["weights", "tap", "strategy", "params", "val", "test", "seconds"], cells)]
+    for weights, strategy, verdict in found.verdicts:
+        order = f"Spearman {_told(verdict.spearman)}, Kendall {_told(verdict.kendall)}"
+        lines += [
+            f"{weights}, {strategy}: order of the taps, probe on validation against trained on test: {order}",
+            f"  the probe says {verdict.followed}, training everywhere {verdict.chosen}: regret {_told(verdict.regret)} "
+            f"{metric_name(metric)} (oracle {verdict.oracle}: {_told(verdict.oracle_regret)})",
+        ]
+    spent = found.seconds
+    return [*lines, f"probing took {spent['probing']:.0f} s, training {spent['training']:.0f} s"]
+
+
+def _told(estimate: Any) -> str:
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
