@@ -18,6 +18,7 @@ _HOMES = {
     "backbone": "probe.backbones",
     "dataset": "probe.data",
     "extract": "probe.cache",
+    "finetune": "probe.finetuning",
     "layerwise": "probe.probes",
     "load": "probe.truncation",
     "save": "probe.truncation",

@@ -24,6 +24,7 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["metrics", "statistics", "results", "transferability"],
     ["audit", "probes"],
     ["recommendation", "differences", "prediction_depth", "truncation"],
+    ["finetuning"],
     ["study"],
     ["report"],
     ["commands"],  # the only place where probe, analysis and figures meet
@@ -68,7 +69,7 @@ def test_every_module_has_a_rank() -> None:
 def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
         "Backbone", "Dataset", "Extraction", "Features", "LinearProbe", "MLPProbe", "ProbeError", "ProbeGrid",
-        "backbone", "dataset", "extract", "layerwise", "load", "save", "truncate",
+        "backbone", "dataset", "extract", "finetune", "layerwise", "load", "save", "truncate",
     }  # fmt: skip
     for name in probe.__all__:
         assert getattr(probe, name) is getattr(probe, name)  # also at the second look
