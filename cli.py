@@ -3,6 +3,7 @@
 import click
 
 from probe.commands.cache import cache_group
+from probe.commands.check import check
 from probe.commands.cost import cost
 from probe.commands.data import audit
 from probe.commands.depth import depth
@@ -24,7 +25,7 @@ def main() -> None:
     """
 
 
-for command in (archs, taps, audit, extract, layerwise, depth, truncate, predict, cost, cache_group):
+for command in (archs, taps, audit, extract, layerwise, depth, truncate, predict, cost, check, cache_group):
     main.add_command(command)
 
 if __name__ == "__main__":

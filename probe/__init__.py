@@ -19,6 +19,7 @@ _HOMES = {
     "backbone": "probe.backbones",
     "dataset": "probe.data",
     "extract": "probe.cache",
+    "finetune": "probe.finetuning",
     "layerwise": "probe.probes",
     "make_features": "probe.cache",
     "read_features": "probe.cache",

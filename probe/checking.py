@@ -36,7 +36,8 @@ Known = dict[str, Any]
 class Check:
     """Probes, trained networks, and for every set of weights and strategy what following the probes comes to.
 
-    `cells` are one trained network each, `seconds` those of probing (features from the cache take none) and of training.
+    `cells` are one trained network each; `seconds` those of probing, where features from the cache take none, and of
+    training.
     """
 
     study: Study
@@ -171,9 +172,7 @@ def _pick_taps(study: Study, wanted: Sequence[str]) -> list[str]:
     return [every[i] for i in sorted(chosen)]
 
 
-def _verdicts(
-    study: Study, taps: Sequence[str], cells: Sequence[Known], metric: str
-) -> list[tuple[str, str, Verdict]]:
+def _verdicts(study: Study, taps: Sequence[str], cells: Sequence[Known], metric: str) -> list[tuple[str, str, Verdict]]:
     sign = -1 if metric in LOWER_IS_BETTER else 1
     found = []
     for arm, draws in zip(study.arms, study.draws, strict=True):

@@ -1,12 +1,14 @@
 """The walk: every tap of a network for a range of images, pooled batch by batch."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
@@ -17,6 +19,12 @@ from probe.readers import Reader
 from probe.settings import Batches
 
 AHEAD = 2  # batches being read while one is computed
+
+
+class Loads(Protocol):
+    """Whatever gives an image for a number."""
+
+    def load(self, index: int) -> Image.Image: ...
 
 
 def transform(preprocessing: Preprocessing) -> v2.Compose:
@@ -45,19 +53,27 @@ def walk_dataset(read: Reader, data: Dataset, rows: range) -> Iterator[dict[str,
 
 
 def read_batches(source: Images, prepare: v2.Compose, settings: Batches, indices: Sequence[int]) -> Iterator[Tensor]:
-    """Batches of (n, 3, size, size) bytes, in order; the next ones are read while one is used."""
+    """Batches of (n, 3, size, size) bytes, in order; see `read_chunks`."""
     size = settings.batch_size
-    chunks = [indices[i : i + size] for i in range(0, len(indices), size)]
+    return read_chunks(
+        source, prepare, settings.num_workers, [indices[i : i + size] for i in range(0, len(indices), size)]
+    )
+
+
+def read_chunks(
+    source: Loads, prepare: v2.Compose, workers: int, chunks: Iterable[Sequence[int] | NDArray[np.int64]]
+) -> Iterator[Tensor]:
+    """Bytes (n, 3, size, size) of the images with the numbers in each chunk; the next are read while one is used."""
 
     def load(index: int) -> Tensor:
         tensor: Tensor = prepare(source.load(index))
         return tensor
 
-    pool = ThreadPoolExecutor(settings.num_workers, thread_name_prefix="read")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
     waiting: deque[list[Future[Tensor]]] = deque()
     try:
         for chunk in chunks:
-            waiting.append([pool.submit(load, index) for index in chunk])
+            waiting.append([pool.submit(load, int(index)) for index in chunk])
             if len(waiting) > AHEAD:
                 yield torch.stack([future.result() for future in waiting.popleft()])
         while waiting:

@@ -64,7 +64,7 @@ class Reader:
         count = len(images)
         if self._size:
             images = torch.cat([images, images.new_zeros(self._size - count, *images.shape[1:])])
-        with torch.no_grad() if self._size else torch.inference_mode(), _full_precision(self.device):
+        with torch.no_grad() if self._size else torch.inference_mode(), full_precision(self.device):
             vectors = self._walk(images.to(self.device, non_blocking=True))
         return {tap: vector[:count] for tap, vector in zip(self.taps, vectors, strict=True)}
 
@@ -114,7 +114,7 @@ def moments(preprocessing: Preprocessing, device: str) -> tuple[Tensor, Tensor]:
     return mean, torch.tensor(preprocessing.std, device=device).reshape(-1, 1, 1)
 
 
-def _full_precision(device: str) -> AbstractContextManager[None]:
+def full_precision(device: str) -> AbstractContextManager[None]:
     """On CUDA, convolutions in the precision asked for (TF32 has 10 bits) and by repeatable algorithms."""
     if not device.startswith("cuda"):
         return nullcontext()

@@ -24,8 +24,9 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["metrics", "statistics", "results", "transferability"],
     ["audit", "probes"],
     ["comparison", "recommendation", "differences", "prediction_depth", "truncation"],
+    ["finetuning"],
     ["study"],
-    ["report"],
+    ["checking", "report"],
     ["commands"],  # the only place where probe, analysis and figures meet
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -68,8 +69,8 @@ def test_every_module_has_a_rank() -> None:
 def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
         "Backbone", "Checks", "Dataset", "Extraction", "Features", "LinearProbe", "MLPProbe", "ProbeError", "ProbeGrid",
-        "backbone", "dataset", "extract", "layerwise", "load", "make_features", "read_features",
-        "save", "truncate",
+        "backbone", "dataset", "extract", "finetune", "layerwise", "load", "make_features",
+        "read_features", "save", "truncate",
     }  # fmt: skip
     for name in probe.__all__:
         assert getattr(probe, name) is getattr(probe, name)  # also at the second look

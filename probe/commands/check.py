@@ -69,16 +69,17 @@ def _lines(found: Any, metric: str) -> list[str]:
 
     table = cell_table(found).groupby(["weights", "tap", "strategy"], sort=False).mean(numeric_only=True).reset_index()
     cells = [
-        [*row[:3], f"{row.params / 1e6:.2f}M", f"{row.val:.3f}", f"{row.test:.3f}", f"{row.seconds:.0f}"]
-        for row in table.itertuples(index=False)
+        [*row[:3], f"{row[5] / 1e6:.2f}M", *(f"{score:.3f}" for score in (row[3], row[6])), f"{row[4]:.0f}"]
+        for row in table[["weights", "tap", "strategy", "val", "seconds", "params", "test"]].values.tolist()
     ]
     lines = [text_table(["weights", "tap", "strategy", "params", "val", "test", "seconds"], cells)]
     for weights, strategy, verdict in found.verdicts:
         order = f"Spearman {_told(verdict.spearman)}, Kendall {_told(verdict.kendall)}"
+        regrets = f"{_told(verdict.regret)} (oracle {verdict.oracle}: {_told(verdict.oracle_regret)})"
         lines += [
             f"{weights}, {strategy}: order of the taps, probe on validation against trained on test: {order}",
-            f"  the probe says {verdict.followed}, training everywhere {verdict.chosen}: regret {_told(verdict.regret)} "
-            f"{metric_name(metric)} (oracle {verdict.oracle}: {_told(verdict.oracle_regret)})",
+            f"  the probe says {verdict.followed}, training everywhere {verdict.chosen}; "
+            f"regret in {metric_name(metric)} {regrets}",
         ]
     spent = found.seconds
     return [*lines, f"probing took {spent['probing']:.0f} s, training {spent['training']:.0f} s"]

@@ -1,0 +1,424 @@
+"""Training: the loss by hand, steps by any parts, epochs chosen on validation, runs that go on where they were."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import lr_scheduler
+
+import probe
+from probe.data import Dataset, make_dataset
+from probe.data.images import ImageArrays
+from probe.extraction import read_batches, transform
+from probe.finetuning import Finetuned
+from probe.finetuning.batches import AUGMENTS, Changed, cut_steps, draw_crop, draw_epoch
+from probe.finetuning.losses import Objective, balanced_weights
+from probe.finetuning.schedule import factor, is_over, plateau
+from probe.finetuning.training import Run
+from probe.probes import fit_path
+from probe.readers import moments, normalised
+from probe.settings import Batches, ProbeGrid, Training
+from probe.truncation import Truncated
+from probe.truncation.prediction import predict
+
+COUNT, SIZE = 48, 32
+QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 8, "draws": 100, "device": "cpu", "num_workers": 1}
+
+
+def some_data(several: bool = False) -> Dataset:
+    """Two classes that differ in brightness; or two labels of which some are unknown."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(COUNT) % 2
+    images = (rng.integers(0, 200, (COUNT, SIZE, SIZE, 3)) + 40 * labels[:, None, None, None]).astype(np.uint8)
+    if several:
+        labels = np.stack([labels, rng.integers(-1, 2, COUNT)], axis=1)
+    splits = ["train"] * 26 + ["val"] * 12 + ["test"] * 10
+    names = [f"{i}" for i in range(COUNT)]
+    return make_dataset("some", ImageArrays([images]), names, labels, ["a", "b"], splits=splits)
+
+
+def small(several: bool = False, tap: str | int = -1) -> Truncated:
+    """A model whose weights are not those of a fresh network."""
+    net = probe.backbone("test_resnet", "scratch", image_size=SIZE)
+    model = probe.truncate(net, tap, ["a", "b"], multilabel=several)
+    with torch.no_grad():
+        for parameter in model.trunk.parameters():
+            parameter.add_(0.02)
+    return model
+
+
+def tune(model: Truncated, data: Dataset, strategy: str = "ftl", **changes: Any) -> Finetuned:
+    extra = {name: changes.pop(name) for name in ("checkpoint", "seed", "tuning", "cache") if name in changes}
+    return probe.finetune(model, data, strategy, training=Training(**{**QUICK, **changes}), **extra)
+
+
+def inputs(model: Truncated, data: Dataset, split: str) -> tuple[Tensor, Tensor]:
+    rows = np.flatnonzero(data.splits == split)
+    batches = read_batches(data.images, transform(model.preprocessing), Batches(batch_size=COUNT), rows.tolist())
+    return normalised(next(iter(batches)), *moments(model.preprocessing, "cpu")), torch.from_numpy(data.labels[rows])
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# the loop
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_validation_loss_is_that_of_the_logits(balanced: bool) -> None:
+    model, data = small(), some_data()
+    data.labels[:10] = 0
+    found = tune(model, data, epochs=1, class_weights="balanced" if balanced else "none", label_smoothing=0.1)
+    model.eval()
+    x, labels = inputs(model, data, "val")
+    given = data.labels[data.splits == "train"]
+    each = compute_class_weight("balanced", classes=np.arange(2), y=given) if balanced else np.ones(2)
+    with torch.no_grad():
+        expected = functional.cross_entropy(model(x), labels, torch.from_numpy(each).float())
+    assert found.history["val_loss"][0] == pytest.approx(float(expected), rel=1e-5)
+    assert abs(each[0] - each[1]) > 0.5 or not balanced
+
+
+def test_unknown_labels_count_in_no_loss() -> None:
+    model, data = small(several=True), some_data(several=True)
+    found = tune(model, data, epochs=1)
+    model.eval()
+    x, labels = inputs(model, data, "val")
+    with torch.no_grad():
+        logits = model(x)
+    known = labels >= 0
+    expected = functional.binary_cross_entropy_with_logits(logits[known], labels[known].float())
+    assert 0 < int(known.sum()) < known.numel()
+    assert found.history["val_loss"][0] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "adam"])
+def test_an_epoch_is_what_pytorch_does_by_hand(optimizer: str) -> None:
+    """One step of all training images, frozen order: against the same step without this package's loop."""
+    model, data = small(), some_data()
+    settings = {"lr": 1e-2, "weight_decay": 0.1}
+    found = tune(
+        model, data, epochs=1, batch_size=26, optimizer=optimizer, momentum=0.5, label_smoothing=0.2,
+        grad_clip=0.5, schedule="none", metric="log_loss", **settings,
+    )  # fmt: skip
+    mine = copy.deepcopy(model).train()
+    decayed = [p for p in mine.parameters() if p.ndim > 1]
+    groups = [{"params": decayed}, {"params": [p for p in mine.parameters() if p.ndim == 1], "weight_decay": 0.0}]
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[optimizer]
+    steps = kind(groups, **settings, **({"momentum": 0.5} if optimizer == "sgd" else {}))
+    x, labels = inputs(model, data, "train")
+    functional.cross_entropy(mine(x), labels, label_smoothing=0.2).backward()
+    assert float(nn.utils.clip_grad_norm_(mine.parameters(), 0.5)) > 0.5
+    steps.step()
+    mine.eval()
+    held, wanted = inputs(model, data, "val")
+    with torch.no_grad():
+        loss = float(functional.cross_entropy(mine(held), wanted))
+    assert found.history["val_loss"][1] == pytest.approx(loss, rel=1e-3)
+
+
+def test_a_step_is_the_same_in_any_number_of_parts() -> None:
+    """With frozen statistics, images of a step do not see each other; masked labels and weights are of the whole."""
+    model, data = small(several=True), some_data(several=True)
+    found = [
+        weights(
+            tune(model, data, accumulate=parts, batch_size=13, class_weights="balanced", metric="brier",
+                 optimizer="sgd", tuning=probe_tuning(batchnorm="frozen")).model
+        )
+        for parts in (1, 3)
+    ]  # fmt: skip
+    assert not same(found[0], weights(model))
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def probe_tuning(**changes: Any) -> Any:
+    from probe.settings import Tuning
+
+    return Tuning(**changes)
+
+
+def test_the_given_model_and_the_random_state_are_left_alone() -> None:
+    model, data = small().eval(), some_data()
+    before, state = weights(model), torch.random.get_rng_state()
+    first, again, other = (weights(tune(model, data, seed=seed).model) for seed in (0, 0, 1))
+    assert same(weights(model), before)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert same(first, again)
+    assert not same(first, other)
+    assert not same(first, before)
+
+
+def test_dropout_draws_from_the_seed() -> None:
+    net = probe.backbone("test_resnet", "scratch", image_size=SIZE)
+    model = probe.truncate(net, -1, ["a", "b"], dropout=0.5)
+    first, again = (tune(model, some_data(), "lp", schedule="none").history["train_loss"] for _ in range(2))
+    assert first.equals(again)
+    plain = tune(probe.truncate(net, -1, ["a", "b"]), some_data(), "lp", schedule="none").history["train_loss"]
+    assert not first.equals(plain)
+
+
+def test_test_images_reach_neither_weights_nor_choice() -> None:
+    model, data = small(), some_data()
+    other = some_data()
+    at = other.splits == "test"
+    other.labels[at] = 1 - other.labels[at]
+    other.images.arrays[0][at] = 0  # type: ignore[attr-defined]
+    a, b = tune(model, data), tune(model, other)
+    assert same(weights(a.model), weights(b.model))
+    assert a.history.drop(columns="seconds").equals(b.history.drop(columns="seconds"))
+    known = {split: rows["value"].tolist() for split, rows in a.rows[a.rows["metric"] == "log_loss"].groupby("split")}
+    changed = {split: rows["value"].tolist() for split, rows in b.rows[b.rows["metric"] == "log_loss"].groupby("split")}
+    assert known["val"] == changed["val"]
+    assert known["test"] != changed["test"]
+
+
+def test_the_best_epoch_on_validation_is_kept() -> None:
+    model, data = small(), some_data()
+    found = tune(model, data, epochs=6, lr=3e-3, schedule="none", metric="log_loss", patience=2)
+    scores = found.history["val_log_loss"]
+    assert found.best_epoch == int(scores.argmin())
+    last = len(scores) - 1
+    assert last in (6, found.best_epoch + 2)
+    probabilities = predict(found.model, data.images, Batches(device="cpu"))
+    at = data.splits == "val"
+    mine = -np.log(probabilities[at, data.labels[at]]).mean()
+    assert mine == pytest.approx(scores.min(), rel=1e-4)
+    (row,) = found.rows[(found.rows["metric"] == "log_loss") & (found.rows["split"] == "val")].to_dict("records")
+    assert row["value"] == pytest.approx(mine, rel=1e-4)
+    assert row["ci_low"] < row["value"] < row["ci_high"]
+    assert (row["study"], row["method"], row["strategy"], row["tap"]) == ("finetune", "trained", "ftl", model.tap)
+    assert not found.model.training
+
+
+# going on
+
+
+def test_a_run_that_was_killed_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = probe.backbone("test_resnet", "scratch", image_size=SIZE)
+    model = probe.truncate(net, -1, ["a", "b"], head="mlp", hidden=8, dropout=0.3)
+    data, place = some_data(), tmp_path / "runs" / "checkpoint.pt"
+    options: dict[str, Any] = {"epochs": 3, "augment": "light", "schedule": "plateau", "lr": 1e-2}
+    whole = tune(model, data, **options)
+    train = Run._train
+
+    def killed(self: Run, epoch: int) -> tuple[float, float]:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return train(self, epoch)
+
+    monkeypatch.setattr(Run, "_train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tune(model, data, checkpoint=place, **options)
+    monkeypatch.setattr(Run, "_train", train)
+    assert [path.name for path in place.parent.iterdir()] == ["checkpoint.pt"]
+    with pytest.raises(probe.ProbeError, match="other data, weights, settings"):
+        tune(model, data, checkpoint=place, **{**options, "lr": 1e-3})
+    epochs: list[int] = []
+    monkeypatch.setattr(Run, "_train", lambda self, epoch: (epochs.append(epoch), train(self, epoch))[1])
+    rest = tune(model, data, checkpoint=place, **options)
+    assert epochs == [2, 3]
+    assert same(weights(rest.model), weights(whole.model))
+    assert rest.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
+    assert not place.exists()
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "checkpoint.pt"
+    place.write_bytes(b"no checkpoint")
+    with pytest.raises(probe.ProbeError, match="is no readable checkpoint"):
+        tune(small(), some_data(), checkpoint=place)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "checkpoint.pt"
+    total = Objective.total
+    calls: list[int] = []
+
+    def broken(self: Objective, *given: Any) -> Tensor:
+        calls.append(1)
+        return total(self, *given) * (float("nan") if len(calls) == 7 else 1)  # 1 + 3 + 1 before epoch 2
+
+    monkeypatch.setattr(Objective, "total", broken)
+    with pytest.raises(probe.ProbeError, match=r"the loss is nan at step 5 \(epoch 2\), with learning rate 0.0001"):
+        tune(small(), some_data(), checkpoint=place, lr=1e-4, schedule="none", class_weights="balanced")
+    assert len(torch.load(place, weights_only=True)["history"]) == 2
+
+
+# parts
+
+
+def test_the_linear_probe_is_where_lp_ft_starts() -> None:
+    model, data = small(), some_data()
+    found = tune(model, data, "lp-ft", epochs=1, lr=1e-12, patience=1)
+    features = np.array(probe.extract(model.trunk, data)[model.tap])
+    train, val = (data.splits == split for split in ("train", "val"))
+    path = fit_path(features[train], data.labels[train], "binary", 2, ProbeGrid().c_grid)
+    scores = [_auroc(data.labels[val], path.probabilities(features[val], i)[:, 1]) for i in range(len(path.gap))]
+    assert found.history["val_auroc"][0] == pytest.approx(max(scores))
+    best = path.only(int(np.argmax(scores)))
+    np.testing.assert_allclose(
+        predict(found.model, data.images, Batches(device="cpu")), best.probabilities(features, 0), atol=1e-4
+    )
+
+
+def _auroc(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+    gaps = scores[labels == 1][:, None] - scores[labels == 0]
+    return float((gaps > 0).mean() + (gaps == 0).mean() / 2)
+
+
+@pytest.mark.parametrize("count", [26, 27, 31, 33, 40])
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_no_part_of_a_step_is_a_single_image(count: int, parts: int) -> None:
+    steps = cut_steps(count, 8, parts)
+    assert np.array_equal(np.concatenate([np.concatenate(step) for step in steps]), np.arange(count))
+    assert all(len(step) == parts and min(map(len, step)) >= 2 for step in steps)
+    assert all(sum(map(len, step)) == 8 for step in steps[:-1])
+    with pytest.raises(probe.ProbeError, match="a single image"):
+        cut_steps(count, 2 * parts - 1, parts)
+
+
+def test_balanced_sampling_draws_classes_alike() -> None:
+    labels = np.array([0] * 900 + [1] * 100)
+    rows = np.arange(1000)
+    drawn = draw_epoch(rows, labels, "balanced", np.random.default_rng(0))
+    assert len(drawn) == 1000
+    assert 0.45 < labels[drawn].mean() < 0.55
+    assert sorted(draw_epoch(rows, labels, "plain", np.random.default_rng(0))) == rows.tolist()
+    with pytest.raises(probe.ProbeError, match="one class per image"):
+        draw_epoch(rows, np.stack([labels, labels], 1), "balanced", np.random.default_rng(0))
+
+
+def test_labels_weigh_by_their_rarity() -> None:
+    labels = np.array([[1, 0], [0, 0], [0, -1], [0, 0]])
+    assert balanced_weights(labels, "multilabel", 2).tolist() == [3, 1]
+    each = np.array([0, 0, 0, 2])
+    assert balanced_weights(each, "multiclass", 3).tolist() == pytest.approx([4 / 9, 1, 4 / 3])
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_crops_are_as_asked(augment: str) -> None:
+    area, aspect = AUGMENTS[augment]
+    rng = np.random.default_rng(0)
+    drawn = np.array([draw_crop(200, 150, area, aspect, rng) for _ in range(2000)])
+    left, top, width, height = drawn.T
+    assert (left >= 0).all()
+    assert (left + width <= 200).all()
+    assert (top + height <= 150).all()
+    share = width * height / (200 * 150)
+    assert area[0] - 0.01 <= share.min() <= area[0] + 0.05
+    assert share.max() <= 1
+    ratio = np.log(width / height)
+    assert np.log(aspect[0]) - 0.03 <= ratio.min()
+    assert ratio.max() <= np.log(aspect[1]) + 0.03
+    assert draw_crop(400, 10, area, aspect, rng)[3] == 10  # no such part fits: the middle
+
+
+def test_changes_follow_the_place_in_the_epoch() -> None:
+    data = some_data()
+    order = np.array([3, 3, 5])
+    first, again, later = (
+        [np.asarray(Changed(data.images, order, "crops", seeds).load(i).resize((8, 8))) for i in range(3)]
+        for seeds in ((0, 1), (0, 1), (0, 2))
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], later[0])
+    assert not np.array_equal(first[0], first[1])  # one image twice in an epoch, changed otherwise
+    plain = Changed(data.images, order, "none", ()).load(2)
+    assert np.array_equal(np.asarray(plain), np.asarray(data.images.load(5)))
+
+
+def test_schedules_are_pytorchs() -> None:
+    steps, epochs = 5, 4
+    settings = {name: Training(schedule=name, epochs=epochs) for name in ("cosine", "exponential")}
+    parameter = nn.Parameter(torch.zeros(()))
+    optimizer = torch.optim.SGD([parameter], 1.0)
+    cosine = lr_scheduler.CosineAnnealingLR(optimizer, steps * epochs)
+    for step in range(steps * epochs):
+        assert factor(settings["cosine"], step, steps, []) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert factor(settings["exponential"], step, steps, []) == pytest.approx(0.95 ** (step // steps))
+        optimizer.step()
+        cosine.step()
+    warm = Training(schedule="cosine", epochs=epochs, warmup=1)
+    assert [factor(warm, step, steps, []) for step in range(6)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1])
+    losses = np.random.default_rng(0).normal(1, 0.1, 60).tolist()
+    optimizer = torch.optim.SGD([parameter], 1.0)
+    waits = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=5)
+    for count, loss in enumerate(losses, start=1):
+        waits.step(loss)
+        assert plateau(losses[:count]) == optimizer.param_groups[0]["lr"]
+    assert plateau(losses) < 0.1
+
+
+def test_patience_begins_when_everything_is_trained() -> None:
+    settings = Training(epochs=20, patience=2, schedule="none")
+    scores = [0.5, 0.6, 0.55, 0.55, 0.55]
+    losses = [1.0] * 5
+    assert not is_over(settings, scores[:3], losses[:3], 1)
+    assert is_over(settings, scores[:4], losses[:4], 1)
+    assert not is_over(settings, scores, losses, 4)
+    assert is_over(settings, [*scores, 0.5], [*losses, 1.0], 4)
+    assert is_over(Training(epochs=3), scores[:4], losses[:4], 1)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_the_objective_is_pytorchs_mean(task: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, each = torch.randn(6, 3, generator=generator), torch.tensor([0.5, 1.0, 3.0])
+    objective = Objective(task, each)
+    if task == "multiclass":
+        labels = torch.tensor([0, 1, 2, 2, 1, 0])
+        expected = functional.cross_entropy(logits, labels, each, label_smoothing=0.1)
+    else:
+        labels = torch.randint(0, 2, (6, 3), generator=generator)
+        expected = functional.binary_cross_entropy_with_logits(logits, labels * 0.9 + 0.05, pos_weight=each)
+    assert float(objective.total(logits, labels, 0.1)) / objective.mass(labels) == pytest.approx(float(expected))
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "classes": ({"data": "digits"}, "the model is for binary a, b, and digits is multiclass"),
+    "strategy": ({"strategy": "ft"}, "unknown strategy 'ft'"),
+    "metric": ({"metric": "auc"}, "unknown metric 'auc'"),
+    "seed": ({"seed": -1}, "seed -1 is out of range"),
+    "float16": ({"precision": "float16"}, "float16 is trained on a GPU"),
+    "batch": ({"batch_size": 1}, "parts of a single image"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_trained_is_refused(case: str) -> None:
+    changes, words = WRONG[case]
+    changes = dict(changes)
+    data = probe.dataset(changes.pop("data")) if "data" in changes else some_data()
+    with pytest.raises(probe.ProbeError, match=words):
+        tune(small(), data, changes.pop("strategy", "ftl"), **changes)
+
+
+def test_validation_images_are_needed() -> None:
+    data = some_data()
+    data.splits[data.splits == "val"] = "train"
+    with pytest.raises(probe.ProbeError, match="no images in val"):
+        tune(small(), data)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"warmup": 20}, {"label_smoothing": 1.0}, {"grad_clip": -1.0},
+     {"optimizer": "lion"}, {"augment": "heavy"}, {"draws": 5}, {"accumulate": 0}, {"batch_size": 0}],
+)  # fmt: skip
+def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(probe.ProbeError, match=next(iter(wrong))):
+        Training(**wrong)
