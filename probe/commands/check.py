@@ -56,7 +56,7 @@ def check(
         verdicts = [
             {"weights": source, "strategy": strategy, **asdict(verdict)} for source, strategy, verdict in found.verdicts
         ]
-        table: list[dict[str, Any]] = cell_table(found).to_dict(orient="records")
+        table: Any = cell_table(found).to_dict(orient="records")
         click.echo(to_json({"verdicts": verdicts, "cells": table, "seconds": found.seconds, "files": files}))
         return
     click.echo("\n".join([*_lines(found, training.metric), "written: " + ", ".join(files)]))
