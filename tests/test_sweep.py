@@ -112,6 +112,28 @@ def test_cross_validation_equals_scikit_learn_by_hand(given_features: Features) 
     assert set(rows.n_train.dropna()) == {len(trial.seen)}
 
 
+@pytest.mark.parametrize("folds", [0, 3])
+@pytest.mark.parametrize("method", ["linear", "mlp", "knn", "ncm"])
+def test_nothing_that_is_chosen_or_fitted_sees_the_test_split(
+    given_features: Features, method: str, folds: int
+) -> None:
+    """Other test images and other test labels: the same settings, the same scores on train and val, the same gaps."""
+    on_test, rng = given_features.splits == "test", np.random.default_rng(1)
+    labels = np.where(on_test, rng.permutation(given_features.labels), given_features.labels)
+    arrays = {tap: np.where(on_test[:, None], 1e3, given_features[tap]) for tap in given_features}
+    known = {"splits": given_features.splits, "classes": given_features.data.classes}
+    pair = [
+        make_features({tap: given_features[tap] for tap in given_features}, given_features.labels, **known),
+        make_features(arrays, labels, **known),
+    ]
+    checks = Checks(n_train=("60",), subsets=1)
+    before, after = (layerwise(each, [method], replace(GRID, folds=folds), checks) for each in pair)
+    for rows in (before, after):
+        assert (rows.split == "test").any()
+    pd.testing.assert_frame_equal(before[before.split != "test"], after[after.split != "test"])
+    assert not before[before.split == "test"].value.equals(after[after.split == "test"].value)
+
+
 def test_no_group_crosses_a_fold_and_none_is_in_test(tmp_path: Path) -> None:
     data = read_features(write(tmp_path, groups=True, splits=False)).data
     assert data.groups is not None
