@@ -1,6 +1,7 @@
 """Probes of several kinds over depth: folds, controls, smaller training sets, features made elsewhere."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,6 +223,19 @@ def test_selection_by_another_metric(given_features: Features) -> None:
     assert gaps.value.max() == pytest.approx(by_val.max() - by_val.min())
     study = run_features([given_features.folder], grid=replace(GRID, metric="log_loss"))
     assert study.summaries()[0]["best"]["tap"] == by_val.idxmin()
+
+
+@pytest.mark.parametrize(("metric", "best"), [("log_loss", min), ("auroc", max)])
+def test_the_strength_that_scores_best_on_val_is_taken(given_features: Features, metric: str, best: Callable) -> None:
+    grids = {c: replace(GRID, metric=metric, c_grid=(c,)) for c in (100.0, 1e-4, 1.0)}
+    alone = {c: layerwise(given_features, grid=grid) for c, grid in grids.items()}
+    rows = layerwise(given_features, grid=replace(GRID, metric=metric, c_grid=(100.0, 1e-4, 1.0)))
+    for tap in given_features:
+        scores = {c: value(found, tap=tap, split="val", metric=metric) for c, found in alone.items()}
+        chosen = rows[(rows.tap == tap) & (rows.metric == "chosen_c")].value.item()
+        assert scores[chosen] == best(scores.values())
+        on_test = {"tap": tap, "split": "test", "metric": metric}
+        assert value(rows, **on_test) == pytest.approx(value(alone[chosen], **on_test), abs=1e-4)
 
 
 def test_differences_are_paired_and_adjusted(tmp_path: Path) -> None:
