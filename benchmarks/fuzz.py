@@ -61,7 +61,15 @@ OPTIONS: dict[str, list[str]] = {
 }  # fmt: skip
 PROBES = {"--c-grid": ["1", "0.1,1", "", "x", "nan", "-1", "1e-300,1e300"], "--draws": ["100", "1", "x"],
           "--delta": ["0.01", "0", "nan", "1"], "--seeds": ["1", "2", "0", "-1"],
-          "--out": ["out", "good.csv", "", "\0"]}  # fmt: skip
+          "--out": ["out", "good.csv", ""], "--probe": ["linear", "mlp", "knn", "ncm", "x", ""],
+          "--metric": ["auroc", "accuracy", "ece", "quadratic_kappa", "recall", "x", ""],
+          "--folds": ["2", "5", "1", "-1", "999"], "--k-grid": ["1", "5,3", "9999", "0", "1.5", ""],
+          "--n-train": ["10", "50%", "100%", "0", "1e9", "101%", "x", "%"], "--subsets": ["1", "2", "0"],
+          "--control": ["permuted", "noise", "majority", "x"], "--permutations": ["1", "0"],
+          "--interval": ["bca", "percentile", "x"], "--mlp-hidden": ["1", "4", "0", "x"], "--mlp-seeds": ["1", "0"],
+          "--mlp-dropout": ["0", "0.5,0.1", "1", "-1", "nan"],
+          "--mlp-weight-decay": ["0", "1e9", "-1", "nan"]}  # fmt: skip
+SWITCHES = ["--ordinal", "--transferability", "--json"]
 
 FORMS = [
     *(("RGB", "JPEG"), ("CMYK", "JPEG"), ("1", "TIFF"), ("P", "PNG"), ("LA", "PNG"), ("I;16", "PNG"), ("F", "TIFF")),
@@ -258,8 +266,43 @@ def cache(rng: Rng) -> list[str]:
     return request() if command is None else ["cache", *command, "--cache", "cache"]
 
 
+def features(rng: Rng) -> list[str]:
+    """Arrays made elsewhere, in a folder or an archive, some of them damaged or of another shape."""
+    rows, task = int(rng.integers(0 if rng.random() < 0.1 else 30, 60)), pick(rng, ["label", "labels", "flags"])
+    arrays: dict[str, np.ndarray] = {}
+    for tap in [pick(rng, ["a", "b2", "b10", "c.0", "x y"]) for _ in range(rng.integers(1, 4))]:
+        kind = pick(rng, [np.float32, np.float32, np.float64, np.int8, np.float16])
+        x = rng.normal(size=(rows, int(rng.integers(1, 6)))).astype(kind)
+        if x.size and kind != np.int8 and rng.random() < 0.1:
+            x.flat[int(rng.integers(x.size))] = pick(rng, [np.nan, np.inf, 1e4])
+        strange = pick(rng, [x[:, :1], np.zeros_like(x), x[:-3], x[0] if rows else x, x[:, :0]])
+        arrays[tap] = strange if rng.random() < 0.15 else x
+    labels = [pick(rng, ["a", "b", "c"]) for _ in range(rows)]
+    if rng.random() < 0.5:
+        codes = np.unique(labels, return_inverse=True)[1] if task == "label" else rng.integers(-1, 2, (rows, 3))
+        np.savez("made.npz", **{**arrays, "labels": codes})
+        if rng.random() < 0.3:
+            Path("made.npz").write_bytes(mutated(rng, Path("made.npz").read_bytes()))
+        place = "made.npz"
+    else:
+        Path("made").mkdir()
+        for tap, x in arrays.items():
+            np.save(f"made/{tap}.npy", x)
+            if rng.random() < 0.1:
+                Path(f"made/{tap}.npy").write_bytes(mutated(rng, Path(f"made/{tap}.npy").read_bytes()))
+        head = pick(rng, [task, "label", "labels", "label,split", "label,group", "id,label", "x"])
+        cells = [",".join([name, *(pick(rng, WORDS[:14]) for _ in head.split(",")[1:])]) for name in labels]
+        Path("made/rows.csv").write_text("\n".join([head, *cells]))
+        place = "made"
+    changed = rng.choice(list(PROBES), int(rng.integers(0, 4)), replace=False)
+    given = {"--draws": "100", "--c-grid": "1", "--out": "out", **{name: pick(rng, PROBES[name]) for name in changed}}
+    extra = [pick(rng, SWITCHES)] if rng.random() < 0.3 else []
+    return ["layerwise", "--features", place, *(part for pair in given.items() for part in pair), *extra]
+
+
 KINDS: dict[str, Callable[[Rng], list[str]]] = {
     "manifest": manifest, "folder": folder, "archive": archive, "image": image, "options": options, "cache": cache,
+    "features": features,
 }  # fmt: skip
 
 

@@ -392,14 +392,15 @@ BAD = {
     "neighbours": (["--probe", "knn", "--k-grid", "1000"], "fewer than every number of neighbours"),
     "k 0": (["--k-grid", "0"], "numbers of neighbours must be whole and positive"),
     "seeds of mlp": (["--mlp-seeds", "0"], "mlp_seeds is 0; it must be at least 1"),
-    "kappa of several": (["--metric", "quadratic_kappa"], "quadratic_kappa"),
+    "kappa of several": (["--metric", "quadratic_kappa"], "quadratic kappa takes one class per image, in order"),
+    "several in order": (["--ordinal"], "quadratic kappa takes one class per image, in order; net is multi-label"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_requests_are_answered_in_one_line(tmp_path: Path, case: str) -> None:
     arguments, message = BAD[case]
-    folder = write(tmp_path / "net", "multilabel" if case == "kappa of several" else "multiclass")
+    folder = write(tmp_path / "net", "multilabel" if "several" in case else "multiclass")
     result = run("--features", folder, "--out", tmp_path / "out", "--draws", 100, *arguments)
     assert result.exit_code == 1, result.output
     assert message in result.stderr

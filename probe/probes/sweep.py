@@ -100,6 +100,8 @@ def check_request(data: Dataset, probes: Sequence[str], grid: ProbeGrid, checks:
     """Raise ProbeError for what can be known to fail before there are features."""
     if grid.metric not in METRICS:
         raise unknown("metric", grid.metric, METRICS)
+    if data.task == "multilabel" and (grid.ordinal or grid.metric == "quadratic_kappa"):
+        raise ProbeError(f"quadratic kappa takes one class per image, in order; {data.name} is multi-label")
     for name in probes:
         find_method(name)
     for trial in (whole_trial(data, grid), *subset_trials(data, checks.shares(), checks.subsets, grid)):
