@@ -7,6 +7,7 @@ from probe.commands.cost import cost
 from probe.commands.data import audit
 from probe.commands.depth import depth
 from probe.commands.extract import extract
+from probe.commands.finetune import finetune
 from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
 from probe.commands.networks import archs, taps
@@ -24,7 +25,7 @@ def main() -> None:
     """
 
 
-for command in (archs, taps, audit, extract, layerwise, depth, truncate, predict, cost, cache_group):
+for command in (archs, taps, audit, extract, layerwise, depth, truncate, finetune, predict, cost, cache_group):
     main.add_command(command)
 
 if __name__ == "__main__":
