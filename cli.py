@@ -8,6 +8,7 @@ from probe.commands.cost import cost
 from probe.commands.data import audit
 from probe.commands.depth import depth
 from probe.commands.extract import extract
+from probe.commands.finetune import finetune
 from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
 from probe.commands.networks import archs, taps
@@ -25,7 +26,9 @@ def main() -> None:
     """
 
 
-for command in (archs, taps, audit, extract, layerwise, depth, truncate, predict, cost, check, cache_group):
+for command in (
+    archs, taps, audit, extract, layerwise, depth, cost, truncate, finetune, check, predict, cache_group,
+):  # fmt: skip
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """Training: the loss by hand, steps by any parts, epochs chosen on validation, runs that go on where they were."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import lr_scheduler
 
+import cli
 import probe
+from probe import finetuning
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
 from probe.extraction import read_batches, transform
@@ -24,8 +29,10 @@ from probe.finetuning.schedule import factor, is_over, plateau
 from probe.finetuning.training import Run
 from probe.probes import fit_path
 from probe.readers import moments, normalised
-from probe.settings import Batches, ProbeGrid, Training
-from probe.truncation import Truncated
+from probe.results import read_rows
+from probe.settings import Batches, ProbeGrid, Training, Tuning
+from probe.settings.training import STRATEGIES
+from probe.truncation import Truncated, read_card
 from probe.truncation.prediction import predict
 
 COUNT, SIZE = 48, 32
@@ -135,19 +142,13 @@ def test_a_step_is_the_same_in_any_number_of_parts() -> None:
     found = [
         weights(
             tune(model, data, accumulate=parts, batch_size=13, class_weights="balanced", metric="brier",
-                 optimizer="sgd", tuning=probe_tuning(batchnorm="frozen")).model
+                 optimizer="sgd", tuning=Tuning(batchnorm="frozen")).model
         )
         for parts in (1, 3)
     ]  # fmt: skip
     assert not same(found[0], weights(model))
     for name, tensor in found[0].items():
         torch.testing.assert_close(found[1][name], tensor, rtol=1e-4, atol=1e-6)
-
-
-def probe_tuning(**changes: Any) -> Any:
-    from probe.settings import Tuning
-
-    return Tuning(**changes)
 
 
 def test_the_given_model_and_the_random_state_are_left_alone() -> None:
@@ -422,3 +423,35 @@ def test_validation_images_are_needed() -> None:
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(probe.ProbeError, match=next(iter(wrong))):
         Training(**wrong)
+
+
+# the command
+
+
+def test_the_command_writes_model_epochs_and_rows(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = f"finetune --arch test_resnet --at layer1.0 --weights scratch --image-size 16 --strategy lp --out {out}"
+    arguments = f"{words} --epochs 2 --draws 100 --seeds 2 --device cpu --json".split()
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert {Path(file).name for file in told["files"]} == {path.name for path in out.iterdir()}
+    model, card = probe.load(out / "model.safetensors"), read_card(out / "model.safetensors")
+    history = pd.read_csv(out / "history.csv")
+    assert history[["seed", "epoch"]].to_numpy().tolist() == [[s, e] for s in (0, 1) for e in (0, 1, 2)]
+    rows = read_rows(out / "results.jsonl")
+    one = rows[(rows["metric"] == "accuracy") & (rows["split"] == "test")]
+    assert one["seed"].tolist() == [0, 1]
+    assert set(rows["strategy"]) == {"lp"}
+    best = history.groupby("seed")["val_auroc"].max()
+    seed = int(best.argmax())
+    data = probe.dataset("digits").redraw(seed)
+    at = data.splits == "test"
+    found = predict(model, data.images, Batches(device="cpu"))[at].argmax(1)
+    assert (found == data.labels[at]).mean() == pytest.approx(one["value"].tolist()[seed])
+    assert told["runs"][seed]["scores"]["val"]["auroc"] == pytest.approx(best[seed])
+    assert (card["tap"], card["classes"]) == ("layer1.0", [str(digit) for digit in range(10)])
+
+
+def test_the_command_offers_every_strategy() -> None:
+    assert set(finetuning.STRATEGIES) == set(STRATEGIES)

@@ -38,6 +38,11 @@ def make_fabric(training: Training) -> Fabric:
     return fabric
 
 
+def is_first() -> bool:
+    """Whether this process is the one that writes files."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def add_up(fabric: Fabric, tensors: Sequence[Tensor]) -> None:
     """Replace tensors, alike in all processes, by their sums over the processes."""
     if fabric.world_size == 1 or not tensors:

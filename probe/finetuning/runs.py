@@ -158,10 +158,9 @@ def _above(model: Truncated, source: Source, x: torch.Tensor) -> torch.Tensor:
 def _rows(run: Run, data: Dataset, seed: int, request: str) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]]]:
     """Scores of every split under the weights that were kept, and the draws of the metric that selects."""
     model, grid = run.model, ProbeGrid(draws=run.training.draws, metric=run.training.metric)
-    scratch = all(state.weights == "random" for state in run.strategy.stages)
     known = {
         "study": STUDY, "dataset": data.name, "arch": model.trunk.origin.arch,
-        "weights": "scratch" if scratch else model.trunk.origin.weights, "tap": model.tap, "task": data.task,
+        "weights": model.trunk.origin.weights, "tap": model.tap, "task": data.task,
         "method": METHOD, "strategy": run.strategy.name, "seed": seed, "n_train": len(run.train), "request": request,
     }  # fmt: skip
     rows, draws = [], {}

@@ -1,5 +1,7 @@
 """What a network starts from: weights drawn anew, and the head of a linear probe."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,8 +18,11 @@ from probe.truncation import Truncated, head_from_probe
 
 
 def draw_weights(model: Truncated, strategy: Strategy, seed: int) -> None:
-    """Give the stages that are not to keep their weights others, drawn from `seed`. Raises ProbeError for an
-    architecture that cannot be built anew."""
+    """Give the stages that are not to keep their weights others, drawn from `seed`.
+
+    A trunk that keeps none says from then on that it is from scratch. Raises ProbeError for an architecture
+    that cannot be built anew.
+    """
     states = [state.weights for state in strategy.stages]
     generator = torch.Generator().manual_seed(seed)
     fresh = _drawn_again(model, seed) if "random" in states else {}
@@ -28,6 +33,8 @@ def draw_weights(model: Truncated, strategy: Strategy, seed: int) -> None:
                     tensor.copy_(fresh[name])
             for tensor in stage.parameters() if weights == "statistics" else ():
                 tensor.copy_(_like(tensor, generator))
+    if all(weights == "random" for weights in states):
+        model.trunk.origin = replace(model.trunk.origin, weights="scratch", seed=seed)
 
 
 def _drawn_again(model: Truncated, seed: int) -> dict[str, Tensor]:

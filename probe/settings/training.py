@@ -7,6 +7,11 @@ from probe.errors import ProbeError
 from probe.settings.checks import check_choices, check_draws, option
 from probe.settings.networks import Batches
 
+STRATEGIES = (
+    "ftl", "lp", "lp-ft", "scratch", "g-lf", "g-fl", "l1-sp", "l2-sp", "auto-rgn", "top-k", "layer-wise", "lwft",
+    "wt-st", "llrd", "bn-only", "bitfit",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Batches):
