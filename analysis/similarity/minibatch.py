@@ -1,0 +1,74 @@
+"""CKA of what is too large to keep, such as whole feature maps: the unbiased minibatch estimator, in one pass."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from analysis.similarity.centred import Matrix
+from analysis.similarity.cka import LEAST, hsic, normalised
+from probe.errors import ProbeError
+
+COLUMNS = 2**15  # of flattened maps, centred at once
+FEWEST = LEAST[True]
+
+
+class MinibatchCKA:
+    """An estimate of linear CKA between all taps from batches of images, whose features need not be kept.
+
+    The unbiased HSIC of a batch estimates that of all images; its mean over batches, weighted by their rows, replaces
+    it in CKA. Nguyen et al. 2021 (arXiv:2010.15327), section 2. An estimate, neither clamped nor the CKA of all rows:
+    only images that share a batch are compared, so batches must be drawn at random, not class by class. A batch of
+    fewer than four has no unbiased HSIC; it is left out and counted in `left_out`. A batch costs O(b^2 d) per tap and
+    O(b^2 t^2) for all pairs; b^2 numbers are held per tap, and one map at a time.
+    """
+
+    def __init__(self) -> None:
+        self.taps: list[str] = []
+        self.images = self.left_out = self.batches = 0
+        self._total: Matrix = np.zeros((0, 0))
+
+    def update(self, maps: Iterable[tuple[str, NDArray[np.floating]]]) -> "MinibatchCKA":
+        """Add a batch: the name and the maps (b, ...) of each tap, which are read one after the other.
+
+        Raises ProbeError when taps differ in their rows, or from those of the batches before.
+        """
+        names, kernels = [], []
+        for name, batch in maps:
+            names.append(name)
+            kernels.append(_kernel(name, batch.reshape(len(batch), -1)))
+            if len(batch) != len(kernels[0]):
+                raise ProbeError(f"a batch has {len(kernels[0])} rows at '{names[0]}' and {len(batch)} at '{name}'")
+        if not names or (self.taps and names != self.taps):
+            raise ProbeError(f"a batch has the taps {', '.join(names) or 'none'}; before there were {self.taps}")
+        self.taps = names
+        rows = len(kernels[0])
+        if rows < FEWEST:
+            self.left_out += rows
+            return self
+        own = np.stack([kernel.diagonal() for kernel in kernels])
+        flat = np.stack(kernels).reshape(len(kernels), -1)
+        found = rows * hsic(flat @ flat.T - own @ own.T, own, unbiased=True)
+        self._total = self._total + found if self.batches else found
+        self.images, self.batches = self.images + rows, self.batches + 1
+        return self
+
+    def matrix(self) -> Float[ndarray, "t t"]:
+        """The estimate between every two of `taps`. Raises ProbeError before there is one."""
+        if not self.batches:
+            raise ProbeError(f"no batch had {FEWEST} images or more, so there is no estimate; make batches larger")
+        return normalised(self._total / self.images, self.taps)
+
+
+def _kernel(name: str, x: NDArray[np.floating]) -> Matrix:
+    """The linear kernel (b, b) of a batch, of columns centred in float64."""
+    kernel = np.zeros((len(x), len(x)))
+    for start in range(0, x.shape[1], COLUMNS):
+        part = np.subtract(x[:, start : start + COLUMNS], x[:1, start : start + COLUMNS], dtype=np.float64)
+        part -= part.mean(0)
+        kernel += part @ part.T
+    if not np.isfinite(kernel).all():
+        raise ProbeError(f"'{name}' has values that are not finite")
+    return kernel
