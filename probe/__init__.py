@@ -16,6 +16,7 @@ _HOMES = {
     "MLPProbe": "probe.probes.estimator",
     "ProbeError": "probe.errors",
     "ProbeGrid": "probe.settings",
+    "Training": "probe.settings",
     "backbone": "probe.backbones",
     "dataset": "probe.data",
     "extract": "probe.cache",

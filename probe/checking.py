@@ -19,10 +19,11 @@ from probe.data import Dataset, dataset
 from probe.errors import ProbeError
 from probe.finetuning import finetune, request_of
 from probe.metrics import LOWER_IS_BETTER, MACRO
-from probe.names import find_index
+from probe.names import find_index, unknown
 from probe.results import append_rows, frame, make_row, to_json
 from probe.runtime import default_folder, log
 from probe.settings import Extraction, Network, ProbeGrid, Reading, Training, Tuning
+from probe.settings.training import STRATEGIES as KNOWN
 from probe.study import Arm, Study, run_layerwise
 from probe.truncation import truncate
 
@@ -73,6 +74,9 @@ def run_check(
     network, training, tuning = network or Network(), training or Training(), tuning or Tuning()
     if len(seeds) < 1:
         raise ProbeError("no seeds were given; one is the least that can be trained")
+    for name in strategies:
+        if name not in KNOWN:
+            raise unknown("strategy", name, KNOWN)
     table = data
     if not isinstance(table, Dataset):
         table = dataset(table, seed=seeds[0], cache=cache, **asdict(reading or Reading()))

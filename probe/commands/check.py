@@ -9,6 +9,7 @@ import click
 
 from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
 from probe.settings import Network, Reading, Training, Tuning
+from probe.settings.training import STRATEGIES
 
 
 @click.command()
@@ -19,7 +20,8 @@ from probe.settings import Network, Reading, Training, Tuning
     "--tap", "taps", multiple=True, help="Where to cut, name or index; repeatable.  [default: spread and recommended]"
 )
 @click.option(
-    "--strategy", "strategies", multiple=True, default=["lp", "ftl", "lp-ft"], show_default=True,
+    "--strategy", "strategies", multiple=True, type=click.Choice(STRATEGIES), default=["lp", "ftl", "lp-ft"],
+    show_default=True,
     help="How to train; repeatable. Scratch weights are trained by ftl alone.",
 )  # fmt: skip
 @click.option("--seeds", default=2, show_default=True, help="How often to train each.")
