@@ -10,6 +10,7 @@ from probe.commands.extract import extract
 from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
 from probe.commands.networks import archs, taps
+from probe.commands.similarity import similarity
 from probe.commands.truncate import predict, truncate
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     """
 
 
-for command in (archs, taps, audit, extract, layerwise, depth, truncate, predict, cost, cache_group):
+for command in (archs, taps, audit, extract, layerwise, depth, similarity, truncate, predict, cost, cache_group):
     main.add_command(command)
 
 if __name__ == "__main__":

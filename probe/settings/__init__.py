@@ -6,5 +6,8 @@ Nothing here loads a library, so that `--help` answers at once.
 from probe.settings.networks import Batches, Extraction, Head, Network
 from probe.settings.probing import Checks, Depths, MLPSetting, ProbeGrid
 from probe.settings.reading import Reading
+from probe.settings.similarity import Comparison
 
-__all__ = ["Batches", "Checks", "Depths", "Extraction", "Head", "MLPSetting", "Network", "ProbeGrid", "Reading"]
+__all__ = [
+    "Batches", "Checks", "Comparison", "Depths", "Extraction", "Head", "MLPSetting", "Network", "ProbeGrid", "Reading",
+]  # fmt: skip
