@@ -12,6 +12,7 @@ from probe.commands.finetune import finetune
 from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
 from probe.commands.networks import archs, taps
+from probe.commands.similarity import similarity
 from probe.commands.truncate import predict, truncate
 
 
@@ -26,9 +27,13 @@ def main() -> None:
     """
 
 
+<<<<<<< HEAD
 for command in (
     archs, taps, audit, extract, layerwise, depth, cost, truncate, finetune, check, predict, cache_group,
 ):  # fmt: skip
+=======
+for command in (archs, taps, audit, extract, layerwise, depth, similarity, truncate, predict, cost, cache_group):
+>>>>>>> sim
     main.add_command(command)
 
 if __name__ == "__main__":

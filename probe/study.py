@@ -1,12 +1,12 @@
 """The main job: arms of networks, their features, their probes, and where to cut."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from probe.results import frame, make_row
 from probe.runtime import hardware, log, pick_device, versions
 from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
 
+Made = TypeVar("Made")
 STUDY = "layerwise"
 DEFAULT_WEIGHTS = ("pretrained", "scratch")
 
@@ -116,22 +117,36 @@ def run_layerwise(
     findings = quick_audit(table, FileHashes(place))
     for finding in findings:
         log.warning("%s: %s", finding.level.upper(), finding.text)
-    arms: list[Arm] = []
-    skipped: list[dict[str, str]] = []
-    for arch in dict.fromkeys(archs):
-        for source in dict.fromkeys(weights or DEFAULT_WEIGHTS):
-            try:
-                features = _features_by_seed(arch, source, table, seeds, network, extraction, place)
-            except Unreachable as error:
-                if weights:
-                    raise ProbeError(f"{error}; {_how_to_get(arch)}") from None
-                log.warning("SKIPPED %s with pretrained weights: %s. %s", arch, error, _how_to_get(arch))
-                skipped.append({"arch": arch, "weights": source, "reason": str(error)})
-            else:
-                arms.append(Arm(arch, source, features))
-    if not arms:
-        raise ProbeError(f"no network is left to probe: {skipped[0]['reason']}")
+
+    def features_of_seeds(arch: str, source: str) -> dict[int, Features]:
+        return _features_by_seed(arch, source, table, seeds, network, extraction, place)
+
+    found, skipped = for_each_arm(archs, weights, features_of_seeds)
+    arms = [Arm(arch, source, features) for (arch, source), features in found.items()]
     return _probed(arms, skipped, table, findings, probes, grid, checks or Checks(), extraction.device)
+
+
+def for_each_arm(
+    archs: Sequence[str], weights: Sequence[str], make: Callable[[str, str], Made]
+) -> tuple[dict[tuple[str, str], Made], list[dict[str, str]]]:
+    """What `make` gives for every network with every set of weights, and the arms that were skipped.
+
+    Without `weights` they are pretrained and scratch, and pretrained ones that cannot be had are skipped, loudly. Asked
+    for by name it is a ProbeError, and so is nothing left.
+    """
+    found: dict[tuple[str, str], Made] = {}
+    skipped: list[dict[str, str]] = []
+    for arch, source in product(dict.fromkeys(archs), dict.fromkeys(weights or DEFAULT_WEIGHTS)):
+        try:
+            found[arch, source] = make(arch, source)
+        except Unreachable as error:
+            if weights:
+                raise ProbeError(f"{error}; {_how_to_get(arch)}") from None
+            log.warning("SKIPPED %s with pretrained weights: %s. %s", arch, error, _how_to_get(arch))
+            skipped.append({"arch": arch, "weights": source, "reason": str(error)})
+    if not found:
+        raise ProbeError(f"no network is left to probe: {skipped[0]['reason']}")
+    return found, skipped
 
 
 def run_features(

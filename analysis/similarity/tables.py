@@ -1,0 +1,48 @@
+"""Similarities as rows: every tap of every arm against every tap of itself and of the arms after it."""
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations_with_replacement
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+from numpy import ndarray
+from numpy.typing import NDArray
+
+from analysis.similarity.bands import Estimate, estimate
+from analysis.similarity.centred import Matrix, Taps
+from analysis.similarity.measures import MatrixOf
+
+COLUMNS = ("arm_a", "tap_a", "arm_b", "tap_b", "measure", "value", "ci_low", "ci_high", "null")
+
+
+def compare_arms(
+    arms: Mapping[str, Taps], name: str, matrix: MatrixOf, halves: Bool[ndarray, "b n"], orders: NDArray[np.integer]
+) -> pd.DataFrame:
+    """A row per two taps, of one arm and of two, measured as `estimate` does; `name` is what the measure is called."""
+    rows: list[dict[str, Any]] = []
+    for (a, first), (b, second) in combinations_with_replacement(arms.items(), 2):
+        found = estimate(matrix, first, None if a == b else second, halves, orders)
+        rows += _rows((a, list(first)), (b, list(second)), name, found)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def rows_of_maps(taps: list[tuple[str, str]], name: str, found: Matrix) -> pd.DataFrame:
+    """The same of a matrix between `taps`, each an arm and a tap, without bands."""
+    none = np.full_like(found, np.nan)
+    arms = list(dict.fromkeys(arm for arm, _ in taps))
+    places = {arm: [at for at, (owner, _) in enumerate(taps) if owner == arm] for arm in arms}
+    rows: list[dict[str, Any]] = []
+    for a, b in combinations_with_replacement(arms, 2):
+        part = np.ix_(places[a], places[b])
+        names = [[taps[at][1] for at in places[arm]] for arm in (a, b)]
+        rows += _rows((a, names[0]), (b, names[1]), name, Estimate(found[part], none[part], none[part], none[part]))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _rows(a: tuple[str, list[str]], b: tuple[str, list[str]], name: str, found: Estimate) -> Iterator[dict[str, Any]]:
+    for i, tap_a in enumerate(a[1]):
+        for j, tap_b in enumerate(b[1]):
+            numbers = (found.value[i, j], found.low[i, j], found.high[i, j], found.null[i, j])
+            yield dict(zip(COLUMNS, (a[0], tap_a, b[0], tap_b, name, *numbers), strict=True))

@@ -1,0 +1,244 @@
+"""How sure similarities are, and how they are told: bands, the null, rows, figures, the command."""
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
+
+import cli
+from analysis.similarity import estimate, half_samples, linear_cka, measure
+from analysis.similarity.tables import compare_arms, rows_of_maps
+from figures.similarity import LINE, heatmaps, lines, shared_taps
+from figures.style import INCH, WIDTHS
+from probe.errors import ProbeError
+from probe.settings import Comparison
+
+NONE = np.empty((0, 60), int)
+CKA = measure("cka", unbiased=True)
+
+
+def net(taps: int = 3, rows: int = 60, seed: int = 0, source: int = 7) -> dict[str, np.ndarray]:
+    """Features that share a source, so that two nets are alike to some degree."""
+    rng, shared = np.random.default_rng(seed), np.random.default_rng(source).normal(size=(rows, 5))
+    return {f"layer{tap}": shared @ rng.normal(size=(5, 6)) + rng.normal(size=(rows, 6)) for tap in range(taps)}
+
+
+def test_halves_have_no_row_twice_and_keep_groups_whole() -> None:
+    halves = half_samples(60, None, 50, np.random.default_rng(0))
+    assert halves.shape == (50, 60)
+    assert (halves.sum(1) == 30).all()
+    assert len(np.unique(halves, axis=0)) == 50
+    assert abs(halves.mean(0) - 0.5).max() < 0.3
+    groups = np.repeat([f"p{i}" for i in range(11)], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 5])
+    for half in half_samples(60, groups, 20, np.random.default_rng(0)):
+        assert {len(set(half[groups == each])) for each in set(groups)} == {1}
+        assert len(set(groups[half])) == 5
+
+
+def test_bands_are_as_wide_as_new_samples_scatter_and_hold_the_truth() -> None:
+    """Gaussian features with a known CKA, measured in many samples; a bootstrap would sit .05 too high here."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 10, 8))
+    covariances = a.T @ a + np.eye(8), b.T @ b + np.eye(8)
+    truth = np.sum((a.T @ b) ** 2) / np.prod([np.linalg.norm(each) for each in covariances])
+    found, held = [], 0
+    for _ in range(60):
+        source = rng.normal(size=(60, 10))
+        x, y = ({"tap": source @ mix + rng.normal(size=(60, 8))} for mix in (a, b))
+        each = estimate(CKA, x, y, half_samples(60, None, 60, rng), NONE)
+        found.append([each.value.item(), each.high.item() - each.low.item()])
+        held += each.low.item() <= truth <= each.high.item()
+        assert each.low.item() < each.value.item() < each.high.item()
+    values, widths = np.transpose(found)
+    assert np.mean(values) == pytest.approx(truth, abs=0.03)
+    assert np.mean(widths) == pytest.approx(3.9 * np.std(values), rel=0.25)
+    assert held / 60 > 0.85
+
+
+def test_the_null_is_what_unrelated_rows_show() -> None:
+    rng = np.random.default_rng(0)
+    x, y = net(1, seed=1), net(1, seed=2)
+    orders = np.array([rng.permutation(60) for _ in range(60)])
+    found = estimate(CKA, x, y, half_samples(60, None, 0, rng), orders)
+    shuffled = [linear_cka(x["layer0"], y["layer0"][order], unbiased=True) for order in orders]
+    assert found.null.item() == pytest.approx(np.quantile(shuffled, 0.95), abs=1e-6)
+    assert found.null < 0.2 < found.value
+    assert np.isnan(found.low).all()
+
+
+def test_a_measure_that_half_the_images_do_not_allow_says_so() -> None:
+    x = {"wide": np.random.default_rng(0).normal(size=(60, 40))}
+    halves = half_samples(60, None, 2, np.random.default_rng(0))
+    with pytest.raises(
+        ProbeError, match=r"no band from half of the images: 'wide' .* 30 images.*; or ask for no draws"
+    ):
+        estimate(measure("pwcca"), x, None, halves, NONE)
+    assert estimate(measure("pwcca"), x, None, halves[:0], NONE).value.item() == pytest.approx(1)
+
+
+def table(**arms: dict[str, np.ndarray]) -> pd.DataFrame:
+    named = {f"net, {name}": taps for name, taps in arms.items()}
+    rng = np.random.default_rng(0)
+    orders = np.array([rng.permutation(60) for _ in range(3)])
+    return compare_arms(named, "unbiased cka", CKA, half_samples(60, None, 3, rng), orders)
+
+
+def test_rows_name_every_two_taps_of_every_two_arms() -> None:
+    a, b = net(2, seed=1), net(3, seed=2)
+    rows = table(a=a, b=b)
+    assert len(rows) == 4 + 6 + 9
+    assert set(rows["measure"]) == {"unbiased cka"}
+    for row in rows.itertuples():
+        first, second = ({"net, a": a, "net, b": b}[arm] for arm in (row.arm_a, row.arm_b))
+        assert row.value == pytest.approx(linear_cka(first[row.tap_a], second[row.tap_b], unbiased=True), abs=1e-6)
+        assert row.ci_low <= row.value + 1e-6
+    matrix = np.arange(25.0).reshape(5, 5)
+    places = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("b", "z")]
+    found = rows_of_maps(places, "minibatch cka", matrix).set_index(["arm_a", "tap_a", "arm_b", "tap_b"])["value"]
+    assert found["a", "y", "b", "z"] == matrix[1, 4]
+    assert found["b", "x", "b", "z"] == matrix[2, 4]
+    assert len(found) == 4 + 6 + 9
+
+
+def words(figure: Figure) -> str:
+    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
+
+
+def test_heatmaps_show_the_values_and_say_what_they_are() -> None:
+    rows = table(pretrained=net(3, seed=1), scratch=net(3, seed=2))
+    (figure,) = heatmaps(rows, "my_images")
+    assert figure.get_size_inches()[0] <= WIDTHS["full"] + 1e-9
+    for axes, (_, part) in zip(figure.axes, rows.groupby(["arm_a", "arm_b"], sort=False), strict=False):
+        np.testing.assert_array_equal(axes.images[0].get_array(), part["value"].to_numpy().reshape(3, 3))
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["pretrained", "scratch", "scratch"]
+    assert figure.axes[1].get_ylabel() == "pretrained"
+    for text in ("my_images, net", "unbiased CKA", "layer2", "1.00"):
+        assert text in words(figure)
+
+
+@pytest.mark.parametrize("taps", [50, 130])
+def test_names_of_many_taps_do_not_touch(taps: int) -> None:
+    """As it is printed: a page at most, every name (of 130 every third) with room for its line, none cut off."""
+    rows = pd.DataFrame(
+        [
+            ("net, a", f"layers.{i // 14}.blocks.{i % 14}", "net, b", f"layers.{j // 14}.blocks.{j % 14}", "cka", 0.5)
+            for i in range(taps)
+            for j in range(taps)
+        ],
+        columns=["arm_a", "tap_a", "arm_b", "tap_b", "measure", "value"],
+    )
+    (figure,) = heatmaps(rows)
+    figure.canvas.draw()
+    width, height = figure.get_size_inches() * figure.dpi
+    assert width / figure.dpi <= WIDTHS["full"] + 1e-9
+    assert height / figure.dpi <= 240 / INCH + 0.3
+    for axis, side in ((figure.axes[0].xaxis, "x"), (figure.axes[0].yaxis, "y")):
+        boxes = [label.get_window_extent() for label in axis.get_ticklabels()]
+        assert len(boxes) == {50: 50, 130: 44}[taps]
+        starts = sorted(getattr(box, f"{side}0") for box in boxes)
+        assert min(np.diff(starts)) >= LINE * figure.dpi - 1e-6
+        assert min(min(box.x0, box.y0) for box in boxes) >= 0
+        assert max(box.y1 for box in boxes) <= height
+    both = pd.concat([rows, rows.assign(arm_a="net, b")])
+    assert len(heatmaps(both)) == 2  # a page each
+
+
+def test_lines_show_equal_taps_with_band_and_null() -> None:
+    rows = table(pretrained=net(3, seed=1), scratch=net(3, seed=2), shallow=net(2, seed=3))
+    shared = shared_taps(rows)
+    assert list(shared["tap_a"]) == list(shared["tap_b"]) == ["layer0", "layer1", "layer2"]
+    axes = lines(rows, "my_images").axes[0]
+    curves = {line.get_label(): line.get_ydata() for line in axes.lines}
+    np.testing.assert_array_equal(curves["pretrained and scratch"], shared["value"])
+    np.testing.assert_array_equal(curves["95th percentile, images permuted"], shared["null"])
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (shared["ci_low"].min(), shared["ci_high"].max())
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["layer0", "layer1", "layer2"]
+    with pytest.raises(ValueError, match="same taps"):
+        lines(table(one=net(2)))
+
+
+def run(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli.main, ["similarity", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 49), ("val", 8), ("test", 8)):
+        arrays[f"{split}_images"] = rng.integers(256, size=(count, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = np.arange(count)[:, None] % 2
+    np.savez(tmp_path / "scans.npz", **arrays)
+    return tmp_path / "scans.npz"
+
+
+ARMS = ("--arch", "resnet10t", "--image-size", 32, "--level", "stage", "--weights", "scratch")
+
+
+def test_the_command_compares_the_taps_of_a_network(images: Path, tmp_path: Path) -> None:
+    few = ("--data", images, "--draws", 40, "--permutations", 40)
+    answer = json.loads(run(*ARMS, *few, "--out", tmp_path / "a", "--json").stdout)
+    rows = pd.DataFrame(answer["rows"])
+    taps = list(dict.fromkeys(rows["tap_a"]))
+    assert len(rows) == len(taps) ** 2
+    np.testing.assert_allclose(rows.loc[rows["tap_a"] == rows["tap_b"], ["value", "ci_low", "ci_high"]], 1, atol=1e-6)
+    assert [Path(file).name for file in answer["files"]] == [
+        "similarity.csv",
+        *(f"similarity.{e}" for e in ("pdf", "svg", "png")),
+    ]
+    assert all(Path(file).stat().st_size for file in answer["files"])
+    listed = run(
+        *ARMS, "--data", images, "--measure", "svcca", "--draws", 0, "--permutations", 0, "--out", tmp_path / "c"
+    )
+    assert "svcca" in listed.stdout
+    assert taps[0] in listed.stdout
+
+
+def test_the_command_compares_given_features_before_and_after(tmp_path: Path) -> None:
+    for name, seed in (("before", 1), ("after", 2)):
+        np.savez(tmp_path / f"{name}.npz", **net(3, seed=seed), labels=np.arange(60) % 2)
+    both = [part for name in ("before", "after") for part in ("--features", tmp_path / f"{name}.npz")]
+    for kind in ("cka", "pwcca"):
+        result = run(*both, "--measure", kind, "--draws", 40, "--permutations", 40, "--out", tmp_path / kind)
+        assert "similarity_lines.png" in result.stdout
+        assert set(pd.read_csv(tmp_path / kind / "similarity.csv")["measure"]) == {kind}
+    np.savez(tmp_path / "fewer.npz", **net(3, rows=40), labels=np.arange(40) % 2)
+    for arguments, message in (
+        ([*both, "--features", tmp_path / "fewer.npz"], "not of the same images"),
+        ([*both, *both], "two sets of features are both called 'before, given'"),
+        ([*both, "--draws", 7], "draws is 7; take at least 40, or 0"),
+    ):
+        result = run(*arguments, "--out", tmp_path, code=1)
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert "give one or both" in run(code=2).stderr
+    assert "pooled already" in run(*both, "--maps", code=2).stderr
+
+
+def test_whole_maps_are_an_estimate_that_does_not_depend_on_the_batch_size(images: Path, tmp_path: Path) -> None:
+    found = []
+    for size in (64, 3):
+        out = tmp_path / str(size)
+        answer = json.loads(run(*ARMS, "--data", images, "--maps", "--batch-size", size, "--out", out, "--json").stdout)
+        assert (answer["images"], answer["left_out"], answer["batches"]) == (64, 1, 2)  # the last batch has one image
+        found.append(answer["rows"])
+    assert found[0] == found[1]
+    rows = pd.DataFrame(found[0])
+    assert set(rows["measure"]) == {"minibatch cka"}
+    np.testing.assert_allclose(rows.loc[rows["tap_a"] == rows["tap_b"], "value"], 1)
+    assert "estimate" in (tmp_path / "64" / "similarity.svg").read_text()
+
+
+def test_settings_that_do_not_fit() -> None:
+    with pytest.raises(ProbeError, match="whole maps are compared by cka alone, not by svcca"):
+        Comparison(maps=True, measure="svcca")
+    with pytest.raises(ProbeError, match="measure is 'cca'"):
+        Comparison(measure="cca")
