@@ -27,13 +27,9 @@ def main() -> None:
     """
 
 
-<<<<<<< HEAD
 for command in (
-    archs, taps, audit, extract, layerwise, depth, cost, truncate, finetune, check, predict, cache_group,
+    archs, taps, audit, extract, layerwise, depth, similarity, cost, truncate, finetune, check, predict, cache_group,
 ):  # fmt: skip
-=======
-for command in (archs, taps, audit, extract, layerwise, depth, similarity, truncate, predict, cost, cache_group):
->>>>>>> sim
     main.add_command(command)
 
 if __name__ == "__main__":

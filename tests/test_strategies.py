@@ -1,6 +1,8 @@
 """Strategies: their mathematics by hand, and what of a network each of them moves."""
 
 import copy
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch.nn import functional
 
 import probe
 from probe.finetuning import STRATEGIES, State, Strategy
+from probe.finetuning import frozen as frozen_stages
 from probe.finetuning.parts import (
     Pull,
     batchnorms,
@@ -74,6 +77,14 @@ def test_the_network_of_these_tests_has_what_they_need() -> None:
     model = small()
     assert len(model.trunk.stages) == DEPTH
     assert all(batchnorms(stage) for stage in model.trunk.stages)
+
+
+def test_parameters_stand_in_one_order_in_every_process() -> None:
+    """An optimiser's state goes by numbers, gradients are added up in a row: hashes of names must not matter."""
+    for stage in small().trunk.stages:
+        for module in stage.modules():
+            leaves = [name for name, child in module.named_children() if not list(child.children())]
+            assert leaves == sorted(leaves, key=lambda name: (len(name), name))
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -392,3 +403,43 @@ def test_norms_are_needed_to_train_norms() -> None:
 def test_wrong_tuning_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(probe.ProbeError, match=next(iter(wrong))):
         Tuning(**wrong)
+
+
+# frozen stages, paid once
+
+
+@pytest.mark.usefixtures("last_kept")
+@pytest.mark.parametrize(("name", "frozen"), [("lp", 5), ("top-k", 3)])
+def test_outputs_of_frozen_stages_give_the_same_network(
+    name: str, frozen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = small(), some_data()
+    options: dict[str, Any] = {"tuning": Tuning(top_k=2), "lr": 1e-3, "optimizer": "sgd"}
+    plain = tune(model, data, name, reuse=False, **options)
+    loads: list[int] = []
+    load = type(data.images).load
+    monkeypatch.setattr(type(data.images), "load", lambda self, index: (loads.append(index), load(self, index))[1])
+    quick = tune(model, data, name, **options)
+    assert sorted(loads) == list(range(len(data)))  # every image once
+    again = tune(model, data, name, seed=1, **options)
+    assert len(loads) == len(data)  # and not again for another seed
+    assert not same(weights(again.model), weights(quick.model))
+    for key, tensor in weights(plain.model).items():
+        torch.testing.assert_close(weights(quick.model)[key], tensor, rtol=1e-3, atol=1e-5)
+    assert moved(model, quick.model) == moved(model, plain.model)
+    np.testing.assert_allclose(quick.history["val_loss"], plain.history["val_loss"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"augment": "light"}, {"reuse": False}])
+def test_changed_images_are_not_kept(changes: dict[str, Any], tmp_path: Path) -> None:
+    tune(small(), some_data(), "lp", epochs=1, cache=tmp_path / "kept", **changes)
+    assert not list((tmp_path / "kept").glob("*/*.npy"))
+    tune(small(), some_data(), "lp", epochs=1, cache=tmp_path / "kept")
+    assert len(list((tmp_path / "kept").glob("*/*.npy"))) == 1
+
+
+def test_a_small_disk_means_the_long_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen_stages.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    found = tune(small(), some_data(), "lp", epochs=1, cache=tmp_path / "kept")
+    assert len(found.history) == 2
+    assert not list((tmp_path / "kept").glob("*/*.npy"))

@@ -49,7 +49,7 @@ class Stage(nn.Module):
         self.input_shape, self.shape = flow.shape(first), flow.shape(last)
         self.macs = sum(flow.macs[node] for node in flow.pixels[ends[0] + 1 : ends[1] + 1])
         targets = {str(n.target) for g in graphs.values() for n in g.nodes if n.op in ("call_module", "get_attr")}
-        for target in sorted(targets, key=len):
+        for target in sorted(targets, key=lambda name: (len(name), name)):  # alike in every process
             _attach(self, network, target)
         self._forwards = {training: type(fx.GraphModule(network, g)).forward for training, g in graphs.items()}
         self.train(network.training)

@@ -4,11 +4,13 @@
 `rows.csv` (id, label, group, split, in the order of the arrays) and `<tap>.npy`.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from probe.cache.features import Features
@@ -24,7 +26,19 @@ from probe.settings import Extraction
 if TYPE_CHECKING:
     from probe.backbones import Backbone
 
-__all__ = ["Features", "Notebook", "default_folder", "extract", "make_features", "read_features", "recall"]
+__all__ = [
+    "Features",
+    "Notebook",
+    "Walk",
+    "default_folder",
+    "extract",
+    "keep_arrays",
+    "make_features",
+    "read_features",
+    "recall",
+]
+
+Walk = Callable[[range], Iterator[dict[str, NDArray[np.float32]]]]  # from rows to blocks of them, in order
 
 
 def extract(
@@ -58,13 +72,33 @@ def _extract(net: "Backbone", data: Dataset, settings: Extraction, device: str, 
         **network_request(net, settings, device),
         "widths": {tap: pooled_width(net.stage(tap), settings.pool) for tap in net.taps},
     }
-    store = _store(folder, {"request": request, "origin": net.describe(), "taps": net.table()}, data)
+
+    def begin(batch_size: int) -> Walk:
+        from probe import extraction
+        from probe.readers import Reader
+
+        read = Reader(net, replace(settings, batch_size=batch_size), device)
+        return lambda rows: extraction.walk_dataset(read, data, rows)
+
+    facts = {"request": request, "origin": net.describe(), "taps": net.table()}
+    return keep_arrays(facts, data, settings.batch_size, begin, folder)
+
+
+def keep_arrays(
+    facts: dict[str, Any], data: Dataset, batch_size: int, begin: Callable[[int], Walk], cache: Path
+) -> Features:
+    """The arrays that `facts` (`request`, `origin`, `taps`) stand for: those in the cache, or made now and kept there.
+
+    `begin`, given the batch size, which is that of an earlier run if one left off, gives a function from rows to
+    their blocks. The request names the `widths` of the arrays. Raises ProbeError when they do not fit on the disk.
+    """
+    store = _store(cache, facts, data)
     with store.locked():
         whole = store.check()
-        where = f"{len(net.taps)} taps x {len(data)} images, {store.nbytes / 1e6:.1f} MB in {store.folder}"
-        log.info("features of %s: %s", net.origin.arch, where)
+        where = f"{len(store.arrays)} taps x {len(data)} images, {store.nbytes / 1e6:.1f} MB in {store.folder}"
+        log.info("features of %s: %s", facts["origin"]["arch"], where)
         if not whole:
-            _fill(store, net, data, settings, device)
+            _fill(store, batch_size, begin)
         return _finished(store, data)
 
 
@@ -87,25 +121,22 @@ def _finished(store: Store, data: Dataset) -> Features:
     return features
 
 
-def _fill(store: Store, net: "Backbone", data: Dataset, settings: Extraction, device: str) -> None:
+def _fill(store: Store, batch_size: int, begin: Callable[[int], Walk]) -> None:
     """Make the missing rows and commit them chunk by chunk."""
-    from probe import extraction
-    from probe.readers import Reader
-
-    settings = replace(settings, batch_size=store.kept_batch_size(settings.batch_size))
-    read = Reader(net, settings, device)
-    missing = store.prepare(settings.batch_size)
+    batch_size = store.kept_batch_size(batch_size)
+    walk = begin(batch_size)
+    missing = store.prepare(batch_size)
     for digest, difference in of_other_versions(store.folder, store.facts["request"]).items():
         log.info("not used: the same features made with other versions (%s), in %s", difference, digest)
     left = sum(map(len, missing))
-    with tqdm(total=len(data), initial=len(data) - left, unit="image", disable=None, desc=net.origin.arch) as bar:
+    first, name = next(iter(store.arrays)), store.facts["origin"]["arch"]
+    with tqdm(total=store.rows, initial=store.rows - left, unit="image", disable=None, desc=name) as bar:
         for rows in missing:
             start, held = rows.start, []
-            for batch in extraction.walk_dataset(read, data, rows):
+            for batch in walk(rows):
                 held.append(batch)
-                count = sum(len(part[net.taps[0]]) for part in held)
-                bar.update(len(batch[net.taps[0]]))
+                count = sum(len(part[first]) for part in held)
+                bar.update(len(batch[first]))
                 if count >= store.chunk_rows or start + count == rows.stop:
-                    block = {tap: np.concatenate([part[tap] for part in held]) for tap in net.taps}
-                    store.commit(start, block)
+                    store.commit(start, {tap: np.concatenate([part[tap] for part in held]) for tap in store.arrays})
                     start, held = start + count, []

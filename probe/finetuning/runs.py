@@ -19,6 +19,7 @@ from probe.data import Dataset, FileHashes
 from probe.errors import ProbeError
 from probe.finetuning.checkpoints import keep, recall
 from probe.finetuning.devices import make_fabric
+from probe.finetuning.frozen import through_frozen
 from probe.finetuning.losses import balanced_weights
 from probe.finetuning.parts import check_fits
 from probe.finetuning.sources import Pictures, Source
@@ -93,7 +94,7 @@ def finetune(
     fabric = make_fabric(training)
     with full_precision(str(fabric.device)):
         try:
-            run = _prepared(model, data, strategy, training, fabric, seed, started=kept is None)
+            run = _prepared(model, data, strategy, training, fabric, seed, folder, started=kept is None)
             run.go(lambda state: _keep(place, request, state, fabric), kept)
             rows, draws = _rows(run, data, seed, request)
         except torch.OutOfMemoryError:
@@ -116,13 +117,22 @@ def request_of(
 
 
 def _prepared(
-    model: Truncated, data: Dataset, strategy: Strategy, training: Training, fabric: Fabric, seed: int, started: bool
+    model: Truncated,
+    data: Dataset,
+    strategy: Strategy,
+    training: Training,
+    fabric: Fabric,
+    seed: int,
+    cache: Path,
+    started: bool,
 ) -> Run:
     """A run about to start, on a copy of the model."""
     mine = copy.deepcopy(model)
     draw_weights(mine, strategy, seed)
     mine.to(fabric.device)
-    source = Pictures(data, mine.preprocessing, training, str(fabric.device))
+    source: Source = Pictures(data, mine.preprocessing, training, str(fabric.device))
+    if strategy.frozen_bottom and training.reuse and training.augment == "none":
+        source = through_frozen(mine, strategy.frozen_bottom, data, training, fabric, source, cache)
     if strategy.head.weights == "probe" and started:
         _probe_first(mine, data, training, source)
     return Run(mine, strategy, training, data, source, fabric, seed)
@@ -193,7 +203,9 @@ def _keep(place: Path | None, request: str, state: dict[str, Any], fabric: Fabri
 
 def _request(model: Truncated, data: Dataset, strategy: Strategy, training: Training, seed: int, cache: Path) -> str:
     """The digest of all that decides the final weights."""
-    settings = {name: value for name, value in asdict(training).items() if name not in ("num_workers", "draws")}
+    settings = {
+        name: value for name, value in asdict(training).items() if name not in ("num_workers", "draws", "reuse")
+    }
     content = {
         "arch": model.trunk.origin.arch,
         "state": hash_tensors(model.weights()),

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from probe.backbones import Preprocessing
@@ -40,3 +43,16 @@ class Pictures:
         whole = self.preprocessing if augment == "none" else replace(self.preprocessing, crop="squash")
         for batch in read_chunks(images, transform(whole), self.training.num_workers, chunks):
             yield normalised(batch.to(self.device, non_blocking=True), self.mean, self.std)
+
+
+class Outputs:
+    """What frozen stages made of every image: rows (n, width) that are the inputs of stage number `first`."""
+
+    def __init__(self, array: NDArray[np.floating], shape: Sequence[int], first: int, device: str) -> None:
+        """`shape` is that of one image's tensor at the boundary."""
+        self.array, self.shape, self.first, self.device = array, tuple(shape), first, device
+
+    def batches(self, order: Rows, chunks: Sequence[Rows], seeds: Sequence[int] | None = None) -> Iterator[Tensor]:
+        for chunk in chunks:
+            rows = torch.from_numpy(np.asarray(self.array[order[chunk]])).to(self.device, non_blocking=True)
+            yield rows.reshape(len(chunk), *self.shape)

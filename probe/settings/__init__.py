@@ -6,12 +6,13 @@ Nothing here loads a library, so that `--help` answers at once.
 from probe.settings.networks import Batches, Extraction, Head, Network
 from probe.settings.probing import Checks, Depths, MLPSetting, ProbeGrid
 from probe.settings.reading import Reading
-<<<<<<< HEAD
+from probe.settings.similarity import Comparison
 from probe.settings.training import Training, Tuning
 
 __all__ = [
     "Batches",
     "Checks",
+    "Comparison",
     "Depths",
     "Extraction",
     "Head",
@@ -22,10 +23,3 @@ __all__ = [
     "Training",
     "Tuning",
 ]
-=======
-from probe.settings.similarity import Comparison
-
-__all__ = [
-    "Batches", "Checks", "Comparison", "Depths", "Extraction", "Head", "MLPSetting", "Network", "ProbeGrid", "Reading",
-]  # fmt: skip
->>>>>>> sim

@@ -27,7 +27,7 @@ class Training(Batches):
     patience: int = option(10, "Epochs without a better validation score after which training stops.")
     metric: str = option("auroc", "What the epoch is chosen by, on validation.")
     optimizer: str = option("adamw", "Optimiser.", choices=("adamw", "adam", "sgd"))
-    lr: float = option(3e-4, "Learning rate; a strategy may give parts of the network a share of it.")
+    lr: float = option(1e-3, "Learning rate; a strategy may give parts of the network a share of it.")
     weight_decay: float = option(0.01, "Weight decay; of weights, not of biases and norms.")
     momentum: float = option(0.9, "Momentum of sgd.")
     schedule: str = option(
@@ -53,6 +53,10 @@ class Training(Batches):
     )
     precision: str = option(
         "float32", "Precision of the products; weights are float32.", choices=("float32", "bfloat16", "float16")
+    )
+    reuse: bool = option(
+        True,
+        "Compute what frozen stages make of each image once, kept in the feature cache, where nothing is augmented.",
     )
     draws: int = option(1000, "Bootstrap draws behind each interval.")
 
