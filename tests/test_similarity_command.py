@@ -11,11 +11,13 @@ from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 
 import cli
-from analysis.similarity import estimate, half_samples, linear_cka, measure
-from analysis.similarity.tables import compare_arms, rows_of_maps
+from analysis.similarity import cca_coefficients, estimate, half_samples, linear_cka, measure
+from analysis.similarity.tables import cca_table, compare_arms, rows_of_maps
+from figures.cca_boxes import cca_boxes
 from figures.similarity import LINE, heatmaps, lines, shared_taps
 from figures.style import INCH, WIDTHS
 from probe.errors import ProbeError
+from probe.results import append_rows, make_row
 from probe.settings import Comparison
 
 NONE = np.empty((0, 60), int)
@@ -163,6 +165,23 @@ def test_lines_show_equal_taps_with_band_and_null() -> None:
         lines(table(one=net(2)))
 
 
+def test_correlations_of_equal_taps_stand_against_noise(tmp_path: Path) -> None:
+    a, b = net(2, seed=1), net(3, seed=2)
+    rows = cca_table(a, b, 1.0, np.random.default_rng(0))
+    assert list(rows["tap"]) == ["layer0"] * 6 + ["layer1"] * 6
+    np.testing.assert_allclose(rows["coefficient"][:6], cca_coefficients(a["layer0"], b["layer0"]))
+    np.testing.assert_allclose(rows["share"][:6], np.linspace(0, 1, 6))
+    scores = pd.DataFrame({"tap": ["layer1", "layer0", "layer0"], "value": [0.9, 0.6, 0.8]})
+    figure = cca_boxes(rows, "a and b", scores, "test AUROC")
+    left, right, other = figure.axes
+    np.testing.assert_array_equal(left.lines[0].get_ydata(), rows["coefficient"][:6])
+    np.testing.assert_array_equal(left.lines[1].get_ydata(), rows["chance"][:6])
+    assert np.median(rows["coefficient"][:6]) in [value for line in right.lines for value in line.get_ydata()]
+    np.testing.assert_allclose(other.lines[0].get_ydata(), [0.7, 0.9])
+    area = (rows["coefficient"] - rows["chance"])[:6].mean()
+    assert f"{area:.2f}" in words(figure)
+
+
 def run(*arguments: object, code: int = 0) -> Result:
     result = CliRunner().invoke(cli.main, ["similarity", *map(str, arguments)])
     assert result.exit_code == code, result.output
@@ -210,6 +229,14 @@ def test_the_command_compares_given_features_before_and_after(tmp_path: Path) ->
         result = run(*both, "--measure", kind, "--draws", 40, "--permutations", 40, "--out", tmp_path / kind)
         assert "similarity_lines.png" in result.stdout
         assert set(pd.read_csv(tmp_path / kind / "similarity.csv")["measure"]) == {kind}
+    known = {"arch": "after", "weights": "given", "metric": "auroc", "class": "macro", "split": "test"}
+    scored = [make_row(**known, tap=tap, value=0.7) for tap in net(3)]
+    append_rows(tmp_path / "results.jsonl", [*scored, make_row(**known | {"split": "train"}, tap="layer0", value=1.0)])
+    none = (*both, "--measure", "svcca", "--draws", 0, "--permutations", 0, "--results")
+    assert "cca.png" in run(*none, tmp_path / "results.jsonl", "--out", tmp_path / "scored").stdout
+    assert set(pd.read_csv(tmp_path / "scored" / "cca.csv")["arm_b"]) == {"after, given"}
+    append_rows(tmp_path / "other.jsonl", [make_row(**known | {"arch": "vgg11"}, tap="layer0", value=0.7)])
+    assert "no test AUROC of after" in run(*none, tmp_path / "other.jsonl", "--out", tmp_path / "x", code=1).stderr
     np.savez(tmp_path / "fewer.npz", **net(3, rows=40), labels=np.arange(40) % 2)
     for arguments, message in (
         ([*both, "--features", tmp_path / "fewer.npz"], "not of the same images"),

@@ -11,6 +11,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from analysis.similarity.bands import Estimate, estimate
+from analysis.similarity.cca import cca_curve
 from analysis.similarity.centred import Matrix, Taps
 from analysis.similarity.measures import MatrixOf
 
@@ -39,6 +40,20 @@ def rows_of_maps(taps: list[tuple[str, str]], name: str, found: Matrix) -> pd.Da
         names = [[taps[at][1] for at in places[arm]] for arm in (a, b)]
         rows += _rows((a, names[0]), (b, names[1]), name, Estimate(found[part], none[part], none[part], none[part]))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def cca_table(first: Taps, second: Taps, keep: float, generator: np.random.Generator) -> pd.DataFrame:
+    """A row per canonical direction of each tap that two networks share, as `cca_curve` finds them.
+
+    `share` is the direction's place among the tap's, from 0 for the best to 1 for the last.
+    """
+    parts = []
+    for tap in [tap for tap in first if tap in second]:
+        curve = cca_curve(first[tap], second[tap], keep=keep, generator=generator)
+        share = np.linspace(0, 1, len(curve.coefficients))
+        columns = {"tap": tap, "share": share, "coefficient": curve.coefficients, "chance": curve.chance}
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _rows(a: tuple[str, list[str]], b: tuple[str, list[str]], name: str, found: Estimate) -> Iterator[dict[str, Any]]:
