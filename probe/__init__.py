@@ -15,6 +15,8 @@ _HOMES = {
     "MLPProbe": "probe.probes.estimator",
     "ProbeError": "probe.errors",
     "ProbeGrid": "probe.settings",
+    "Training": "probe.settings",
+    "Tuning": "probe.settings",
     "backbone": "probe.backbones",
     "dataset": "probe.data",
     "extract": "probe.cache",
