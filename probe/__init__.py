@@ -17,6 +17,7 @@ _HOMES = {
     "ProbeError": "probe.errors",
     "ProbeGrid": "probe.settings",
     "Training": "probe.settings",
+    "Tuning": "probe.settings",
     "backbone": "probe.backbones",
     "dataset": "probe.data",
     "extract": "probe.cache",

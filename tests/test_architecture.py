@@ -69,7 +69,7 @@ def test_every_module_has_a_rank() -> None:
 def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
         "Backbone", "Checks", "Dataset", "Extraction", "Features", "LinearProbe", "MLPProbe", "ProbeError", "ProbeGrid",
-        "Training",
+        "Training", "Tuning",
         "backbone", "dataset", "extract", "finetune", "layerwise", "load", "make_features",
         "read_features", "save", "truncate",
     }  # fmt: skip
