@@ -8,6 +8,7 @@ last block; the tap to cut at marked on each curve, and below it what is kept of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,8 @@ def _fit(axes: Axes, scores: pd.DataFrame, metric: str, bands: bool) -> None:
     if metric == "auroc":
         axes.axhline(CHANCE, color="0.45", linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
         bottom, top = min(CHANCE - 0.03, bottom), min(1.02, top)
-    axes.set_ylim(bottom, top)
+    if isfinite(bottom) and isfinite(top):
+        axes.set_ylim(bottom, top)
     axes.set_ylabel(f"test {metric_label(metric)} (macro)")
 
 

@@ -68,7 +68,6 @@ def _draw_trained(
     by_tap = rows.groupby("tap", sort=False)
     value, low, high = by_tap["value"].mean(), by_tap["ci_low"].min(), by_tap["ci_high"].max()
     x = where.reindex(value.index) + (0.012 * (order - 1) if apart else 0)
-    axes.errorbar(
-        x, value, yerr=[value - low, high - value], color=COLORS[order % len(COLORS)],
-        marker=MARKERS[order % len(MARKERS)], linestyle="none", elinewidth=0.6, label=strategy,
-    )  # fmt: skip
+    color = COLORS[order % len(COLORS)]
+    axes.vlines(x, low, high, color=color, linewidth=0.6)  # an interval need not hold its value
+    axes.plot(x, value, color=color, marker=MARKERS[order % len(MARKERS)], linestyle="none", label=strategy)

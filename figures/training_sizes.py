@@ -48,15 +48,9 @@ def draw_sizes(axes: Axes, rows: pd.DataFrame, taps: Sequence[str]) -> None:
     for order, tap in enumerate(taps):
         mine = rows[rows["tap"] == tap].sort_values("n_train")
         value, apart = mine["value"], 1.03 ** (order - (len(taps) - 1) / 2)  # side by side, not over each other
-        axes.errorbar(
-            mine["n_train"] * apart,
-            value,
-            yerr=[value - mine["ci_low"], mine["ci_high"] - value],
-            color=COLORS[order % len(COLORS)],
-            marker=MARKERS[order % len(MARKERS)],
-            elinewidth=0.6,
-            label=literal(tap),
-        )
+        color = COLORS[order % len(COLORS)]
+        axes.vlines(mine["n_train"] * apart, mine["ci_low"], mine["ci_high"], color=color, linewidth=0.6)
+        axes.plot(mine["n_train"] * apart, value, color=color, marker=MARKERS[order % len(MARKERS)], label=literal(tap))
     sizes = sorted(rows["n_train"].unique())
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(sizes))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from probe.backbones import Backbone, backbone
+from probe.cache.manifest import digest_of
 from probe.comparison import Verdict, judge
 from probe.data import Dataset, dataset
 from probe.errors import ProbeError
@@ -118,7 +119,9 @@ class _Trainer:
         net, data = self._net(arm.weights, seed), self.data.redraw(seed)
         model = truncate(net, tap, data.classes, multilabel=data.task == "multilabel", seed=seed)
         request = request_of(model, data, strategy, seed, self.training, self.tuning, self.cache)
-        place = self.folder / f"{request}.json"
+        known = {"weights": arm.weights, "tap": tap, "strategy": strategy, "seed": seed}
+        named = digest_of({**known, "request": request, "draws": self.training.draws})
+        place = self.folder / f"{named}.json"
         if place.is_file():
             found: Known = json.loads(place.read_text(encoding="utf-8"))
             return found
@@ -128,7 +131,6 @@ class _Trainer:
             model, data, strategy, seed=seed, training=self.training, tuning=self.tuning,
             checkpoint=place.with_suffix(".ckpt"), cache=self.cache,
         )  # fmt: skip
-        known = {"weights": arm.weights, "tap": tap, "strategy": strategy, "seed": seed}
         cell = {
             **known, "seconds": result.seconds, "params": model.params, "draws": result.draws["test"].tolist(),
             "val": float(result.draws["val"][0]), "rows": result.rows.to_dict(orient="records"),
@@ -192,7 +194,7 @@ def _verdicts(study: Study, taps: Sequence[str], cells: Sequence[Known], metric:
 def _by_tap(cells: Sequence[Known], taps: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Scores on val (t,), and on test with their draws (t, 1 + b); means over seeds."""
     groups = [[cell for cell in cells if cell["tap"] == tap] for tap in taps]
-    val = np.array([np.mean([cell["val"] for cell in group]) for group in groups])
+    val = np.array([np.mean(np.array([cell["val"] for cell in group], float)) for group in groups])
     test = np.array([np.mean([np.array(cell["draws"], float) for cell in group], axis=0) for group in groups])
     return val, test
 

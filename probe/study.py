@@ -152,7 +152,7 @@ def for_each_arm(
 def run_features(
     sources: Sequence[str | Path],
     *,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
     probes: Sequence[str] = PROBES,
     grid: ProbeGrid | None = None,
     checks: Checks | None = None,
@@ -160,16 +160,30 @@ def run_features(
 ) -> Study:
     """Probe features that were made elsewhere; see `read_features` for their layout.
 
-    Several sources are several arms, which must be of the same images.
+    Several sources are several arms, which must be of the same images, splits and groups. More than one of `seeds`
+    repeats what is random, splits that were drawn.
     """
-    found = [read_features(source, seed) for source in sources]
-    first = found[0].data
-    for each in found[1:]:
-        if list(each.ids) != list(first.ids) or not np.array_equal(each.labels, first.labels):
-            raise ProbeError(f"'{found[0].folder}' and '{each.folder}' are not of the same images in the same order")
+    arms: list[Arm] = []
+    for source in sources:
+        one = read_features(source, seeds[0])
+        features = {seed: read_features(source, seed) for seed in (seeds if one.data.drawn else seeds[:1])}
+        arms.append(Arm(one.origin["arch"], one.origin["weights"], features))
+    _check_arms(arms)
+    first = next(iter(arms[0].features.values())).data
     _describe_data(first)
-    arms = [Arm(each.origin["arch"], each.origin["weights"], {seed: each}) for each in found]
     return _probed(arms, [], first, [], probes, grid or ProbeGrid(), checks or Checks(), device)
+
+
+def _check_arms(arms: Sequence[Arm]) -> None:
+    """Raise ProbeError for arms that cannot be told apart, or not be set side by side."""
+    first = arms[0]
+    for i, arm in enumerate(arms[1:], 1):
+        mine, other = (next(iter(each.features.values())) for each in (first, arm))
+        if any((arm.arch, arm.weights) == (each.arch, each.weights) for each in arms[:i]):
+            raise ProbeError(f"two sources of features are called {arm.arch}, {arm.weights}; give them different names")
+        for what in ("ids", "labels", "splits", "groups"):
+            if not np.array_equal(getattr(mine, what), getattr(other, what)):
+                raise ProbeError(f"'{mine.folder}' and '{other.folder}' do not have the same {what} in the same order")
 
 
 def _probed(

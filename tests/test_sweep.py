@@ -207,7 +207,7 @@ def test_what_learnt_nothing_scores_at_chance(tmp_path: Path) -> None:
         f"{probe}, {kind}" for probe in ("linear", "knn") for kind in ("permuted labels", "noise")
     } | {"majority"}
     assert ((control.ci_low <= 0.5) & (control.ci_high >= 0.5)).all()
-    gain = value(rows, method="linear", tap="block10", metric="selectivity")
+    gain = value(rows, method="linear", tap="block10", metric="auroc_selectivity")
     real = value(rows, method="linear", tap="block10", split="test", metric="auroc")
     assert gain == pytest.approx(real - value(rows, method="linear, permuted labels", tap="block10", metric="auroc"))
     share = np.bincount(features.labels[features.splits != "test"]).argmax()

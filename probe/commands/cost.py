@@ -65,11 +65,12 @@ def cost(
 
 
 def _scores(results: Path, arch: str, taps: Sequence[str]) -> Any:
-    """The rows of results that are about the taps of an architecture."""
+    """The scores of linear probes at the taps of an architecture."""
     from probe.results import read_rows
 
     rows = read_rows(results)
-    mine = rows[rows["arch"].eq(arch) & rows["tap"].isin(taps) & rows["metric"].eq("auroc")]
+    probes = rows["study"].eq("layerwise") & rows["method"].eq("linear") & rows["metric"].eq("auroc")
+    mine = rows[probes & rows["arch"].eq(arch) & rows["tap"].isin(taps)]
     if mine.empty:
         known = ", ".join(sorted(set(rows["arch"].dropna()))) or "none"
         raise ProbeError(f"'{results}' has no scores at these taps of {arch}; it has results of {known}")

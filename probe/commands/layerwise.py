@@ -62,7 +62,7 @@ def layerwise(
     check_folder(out)
     how: dict[str, Any] = {"probes": probes, "grid": probegrid, "checks": checks}
     if features:
-        study = run_features(features, device=extraction.device, **how)
+        study = run_features(features, seeds=range(seeds), device=extraction.device, **how)
     else:
         study = run_layerwise(
             archs, weights, data, seeds=range(seeds),

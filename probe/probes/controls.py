@@ -45,11 +45,11 @@ def control_rows(
             rows += score_rows({(metric, MACRO): line}, weighing, named)
             if kind == "permuted":
                 gain = (real[tap["tap"]][: len(line)] - line) * (-1 if metric in LOWER_IS_BETTER else 1)
-                rows += score_rows({(SELECTIVITY, MACRO): gain}, weighing, known | {"method": method})
+                rows += score_rows({(f"{metric}_{SELECTIVITY}", MACRO): gain}, weighing, known | {"method": method})
     return rows
 
 
-def majority_rows(features: Features, trial: Trial, weighing: Weighing) -> Rows:
+def majority_rows(features: Features, trial: Trial, weighing: Weighing, ordinal: bool) -> Rows:
     """Scores on test of knowing nothing but how frequent each class is in training."""
     data = features.data
     labels = data.labels[trial.seen]
@@ -58,7 +58,7 @@ def majority_rows(features: Features, trial: Trial, weighing: Weighing) -> Rows:
     else:
         share = np.bincount(labels, minlength=len(data.classes)) / len(labels)
     predicted = np.tile(share, (len(trial.test), 1))
-    scores = score(data.task, data.labels[trial.test], predicted, weighing.weights, data.classes)
+    scores = score(data.task, data.labels[trial.test], predicted, weighing.weights, data.classes, ordinal=ordinal)
     known = describe(features, {}, trial.n_train, "control") | {"split": "test", "seed": trial.seed}
     return score_rows(scores, weighing, known | {"method": "majority"})
 

@@ -31,10 +31,13 @@ def size_rows(
     """Scores of every tap from smaller training sets, by the metric that selects.
 
     A row per subset (`seed` is its number; several seeds of a network take turns), and one per size without
-    a seed: the mean over subsets, with the interval of a single one, its luck and that of the images scored.
+    a seed: the mean over subsets, with the interval of a single one, its luck and that of the images scored; what is
+    sufficient is what one subset can show. Shares are of the smallest training set when seeds draw them.
     """
     features = list(arms.values())
-    by_arm = [subset_trials(arm.data, checks.shares(), checks.subsets, grid) for arm in features]
+    least = min((arm.splits != "test").sum() for arm in features)
+    sizes = [round(size * least) if isinstance(size, float) else size for size in checks.shares()]
+    by_arm = [subset_trials(arm.data, sizes, checks.subsets, grid) for arm in features]
     trials = [by_arm[each.seed % len(features)][i] for i, each in enumerate(by_arm[0])]
     rows: Rows = []
     for name, kind in kinds.items():
@@ -58,11 +61,10 @@ def _of_one_size(
         for split in SCORED:
             lines[split].append(_lines(arm, trial, weighing[split], fitted, split))
             rows += _rows(arm, lines[split][-1], weighing[split], grid.metric, trial, known | {"split": split})
+    mixed = {split: mixture(lines[split], grid.draws) for split in SCORED}
     for split in SCORED:
-        mean = mixture(lines[split], grid.draws)
-        rows += _rows(arm, mean, weighing[split], grid.metric, trial, {"method": name, "split": split})
-    mean = np.mean([line[:, : 1 + grid.draws] for line in lines["val"]], axis=0)
-    return rows + gap_rows(arm, mean, grid.metric, {"method": name}, trial.n_train, STUDY)
+        rows += _rows(arm, mixed[split], weighing[split], grid.metric, trial, {"method": name, "split": split})
+    return rows + gap_rows(arm, mixed["val"], grid.metric, {"method": name}, trial.n_train, STUDY)
 
 
 def _lines(

@@ -1,7 +1,7 @@
 """Probes over depth: at every tap the settings are chosen on rows held out, refitted, and scored once on test."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from probe.runtime import log
 from probe.settings import Checks, ProbeGrid
 
 PROBES = ("linear",)
+KAPPA = "quadratic_kappa"  # of classes that have an order
 COUNTED = "classes_scored"  # how many classes the averages of a split are over
 
 Draws = dict[tuple[str, str], NDArray[np.float64]]
@@ -78,6 +79,8 @@ def sweep(
     for arm in arms.values():
         check_request(arm.data, probes, grid, checks)
         _check_features(arm)
+    if grid.metric == KAPPA:
+        grid = replace(grid, ordinal=True)
     kinds = {name: find_method(name) for name in dict.fromkeys(probes)}
     first = next(iter(arms.values()))
     rows: Rows = []
@@ -88,8 +91,8 @@ def sweep(
         drawn.append(one.draws)
         if arm is first:
             rows += one.control_rows(checks)
+            count = one.trial.n_train
     draws = {key: np.mean([each[key] for each in drawn], axis=0) for key in drawn[0]}
-    count = one.trial.n_train
     for name in kinds:
         rows += gap_rows(first, draws[name, "val"], grid.metric, {"method": name}, count, "layerwise")
     rows += cost_rows(first, count) + size_rows(arms, kinds, grid, checks, device)
@@ -100,7 +103,7 @@ def check_request(data: Dataset, probes: Sequence[str], grid: ProbeGrid, checks:
     """Raise ProbeError for what can be known to fail before there are features."""
     if grid.metric not in METRICS:
         raise unknown("metric", grid.metric, METRICS)
-    if data.task == "multilabel" and (grid.ordinal or grid.metric == "quadratic_kappa"):
+    if data.task == "multilabel" and (grid.ordinal or grid.metric == KAPPA):
         raise ProbeError(f"quadratic kappa takes one class per image, in order; {data.name} is multi-label")
     for name in probes:
         find_method(name)
@@ -146,7 +149,7 @@ class _OneSeed:
         for name, fitted in self.fitted.items():
             real = dict(zip(self.features, self.draws[name, "test"], strict=True))
             rows += control_rows(*known, name, fitted, checks, real)
-        rows += majority_rows(*known) if "majority" in checks.control else []
+        rows += majority_rows(*known, self.grid.ordinal) if "majority" in checks.control else []
         return rows + (transfer_rows(self.features, self.trial) if checks.transferability else [])
 
     def _read_out(self, name: str) -> None:

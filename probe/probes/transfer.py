@@ -11,12 +11,14 @@ from probe.transferability import transferability
 
 
 def transfer_rows(features: Features, trial: Trial) -> Rows:
-    """The scores of `probe.transferability` on the training rows of every tap; test is not looked at."""
+    """The scores of `probe.transferability` on the training rows of every tap; of a dead tap there are none."""
     data = features.data
     rows: Rows = []
     for tap in features.taps:
-        x = np.asarray(features[tap["tap"]][trial.seen])
-        found = transferability(x, data.labels[trial.seen], data.task, len(data.classes))
+        x = np.asarray(features[tap["tap"]][trial.trained])
+        if (np.ptp(x, axis=0) == 0).all():
+            continue
+        found = transferability(x, data.labels[trial.trained], data.task, len(data.classes))
         known = describe(features, tap, trial.n_train) | {"method": "none", "split": "train", "seed": trial.seed}
         rows += [make_row(**known, metric=name, **{"class": MACRO}, value=value) for name, value in found.items()]
     return rows

@@ -46,7 +46,7 @@ def weigh(data: Dataset, trial: Trial, grid: ProbeGrid) -> dict[str, Weighing]:
 
 def _drawn(data: Dataset, split: str, rows: NDArray[np.int64], pool: NDArray[np.int64], grid: ProbeGrid) -> Weighing:
     groups = data.groups
-    generator = np.random.default_rng(len(split))
+    generator = np.random.default_rng(0 if data.drawn else len(split))
     pooled = None if groups is None else groups[pool]
     draws = bootstrap_weights(len(pool), pooled, grid.draws, generator, np.searchsorted(pool, rows))
     parts = [ones(len(rows)), draws]
