@@ -24,6 +24,7 @@ from probe.probes import layerwise, sweep, whole_trial
 from probe.probes.trials import subset_trials
 from probe.settings import Checks, ProbeGrid
 from probe.study import run_features
+from probe.transferability import transferability
 
 GRID = ProbeGrid(
     draws=100,
@@ -271,11 +272,72 @@ def test_seeds_of_mlp_probes_are_averaged(given_features: Features) -> None:
     pd.testing.assert_frame_equal(rows[2], layerwise(given_features, ["mlp"], GRID))
 
 
+def test_more_subsets_do_not_show_more_than_one_can(given_features: Features) -> None:
+    """The bound on the loss at a training size is that of a single subset, however many are drawn."""
+    bounds = {}
+    for subsets in (1, 8):
+        rows = layerwise(given_features, grid=GRID, checks=Checks(n_train=("40",), subsets=subsets))
+        sized = rows[(rows.study == "training_size") & (rows.metric == "auroc_gap")]
+        bounds[subsets] = sized.set_index("tap").ci_high
+    assert bounds[8]["block2"] > 0.7 * bounds[1]["block2"]
+
+
+def test_seeds_of_other_sizes_share_their_training_sizes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(60), rng.integers(1, 9, 60)).astype(str)
+    labels, x = rng.integers(0, 2, len(groups)), rng.normal(size=(len(groups), 3))
+    arms = {seed: make_features({"a": x, "b": x + 1}, labels, groups=groups, seed=seed) for seed in (0, 1, 2)}
+    assert len({(arm.splits != "test").sum() for arm in arms.values()}) > 1
+    rows = layerwise(arms, grid=GRID, checks=Checks(n_train=("30%", "100%"), subsets=3))
+    means = rows[(rows.study == "training_size") & rows.seed.isna() & (rows.metric == "auroc") & (rows.split == "test")]
+    assert means.groupby("n_train")["tap"].value_counts().eq(1).all()
+    assert means["n_train"].nunique() == 2
+
+
+def test_sources_that_cannot_be_set_side_by_side_are_refused(tmp_path: Path) -> None:
+    first, other = write(tmp_path / "a"), write(tmp_path / "b")
+    with pytest.raises(probe.ProbeError, match="two sources of features are called a, given"):
+        run_features([first, first], grid=GRID)
+    table = pd.read_csv(other / "rows.csv")
+    table["split"] = table["split"].to_numpy()[::-1]
+    table.to_csv(other / "rows.csv", index=False)
+    with pytest.raises(probe.ProbeError, match="do not have the same splits in the same order"):
+        run_features([first, other], grid=GRID)
+
+
+def test_several_seeds_redraw_the_splits_of_given_features(tmp_path: Path) -> None:
+    study = run_features([write(tmp_path, splits=False)], seeds=(0, 1), grid=GRID)
+    assert set(study.rows["seed"].dropna()) == {0, 1}
+    (arm,) = study.arms
+    assert (arm.features[0].splits != arm.features[1].splits).any()
+
+
+def test_kappa_brings_its_order_and_odd_metrics_their_figures(tmp_path: Path) -> None:
+    folder = write(tmp_path / "net")
+    for metric in ("quadratic_kappa", "ece"):
+        shown = ["--metric", metric, "--n-train", 60, "--subsets", 2, "--control", "majority", "--draws", 100]
+        result = run("--features", folder, *shown, "--out", tmp_path / metric)
+        assert result.exit_code == 0, result.output
+        assert "control, majority" in result.stdout
+
+
+def test_a_test_split_without_a_score_is_drawn_and_told(tmp_path: Path) -> None:
+    folder = write(tmp_path / "net", "binary")
+    table = pd.read_csv(folder / "rows.csv")
+    table.loc[(table["split"] == "test") & (table["label"] == "class1"), "split"] = "train"
+    table.to_csv(folder / "rows.csv", index=False)
+    result = run("--features", folder, "--metric", "auprc", "--draws", 100, "--out", tmp_path / "out", "--transferability")
+    assert result.exit_code == 0, result.output
+
+
 def test_transferability_is_of_training_images_alone(given_features: Features) -> None:
     rows = layerwise(given_features, grid=GRID, checks=Checks(transferability=True))
     found = rows[rows.method == "none"]
     assert {"log_me", "h_score", "fisher_ratio", "rank_me"} <= set(found.metric)
     assert set(found.split) == {"train"}
+    train = given_features.splits == "train"
+    direct = transferability(np.asarray(given_features["block2"])[train], given_features.labels[train], "multiclass", 3)
+    assert value(found, tap="block2", metric="h_score") == pytest.approx(direct["h_score"])
     better = found[found.metric == "log_me"].set_index("tap").value
     assert better["block10"] > better["block2"]
 
