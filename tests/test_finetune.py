@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.optim import lr_scheduler
 import cli
 import probe
 from probe import finetuning
+from probe.backbones import Backbone
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
 from probe.extraction import read_batches, transform
@@ -51,10 +53,14 @@ def some_data(several: bool = False) -> Dataset:
     return make_dataset("some", ImageArrays([images]), names, labels, ["a", "b"], splits=splits)
 
 
+@cache
+def net() -> Backbone:
+    return probe.backbone("test_resnet", "scratch", image_size=SIZE)
+
+
 def small(several: bool = False, tap: str | int = -1) -> Truncated:
     """A model whose weights are not those of a fresh network."""
-    net = probe.backbone("test_resnet", "scratch", image_size=SIZE)
-    model = probe.truncate(net, tap, ["a", "b"], multilabel=several)
+    model = probe.truncate(net(), tap, ["a", "b"], multilabel=several)
     with torch.no_grad():
         for parameter in model.trunk.parameters():
             parameter.add_(0.02)
@@ -165,12 +171,11 @@ def test_the_given_model_and_the_random_state_are_left_alone() -> None:
 
 
 def test_dropout_draws_from_the_seed() -> None:
-    net = probe.backbone("test_resnet", "scratch", image_size=SIZE)
-    model = probe.truncate(net, -1, ["a", "b"], dropout=0.5)
+    model = probe.truncate(net(), -1, ["a", "b"], dropout=0.5)
     first = tune(model, some_data(), "lp", schedule="none").history["train_loss"]
     torch.manual_seed(7)  # and from nowhere else
     assert first.equals(tune(model, some_data(), "lp", schedule="none").history["train_loss"])
-    plain = tune(probe.truncate(net, -1, ["a", "b"]), some_data(), "lp", schedule="none").history["train_loss"]
+    plain = tune(probe.truncate(net(), -1, ["a", "b"]), some_data(), "lp", schedule="none").history["train_loss"]
     assert not first.equals(plain)
 
 
@@ -211,8 +216,7 @@ def test_the_best_epoch_on_validation_is_kept() -> None:
 
 
 def test_a_run_that_was_killed_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    net = probe.backbone("test_resnet", "scratch", image_size=SIZE)
-    model = probe.truncate(net, -1, ["a", "b"], head="mlp", hidden=8, dropout=0.3)
+    model = probe.truncate(net(), -1, ["a", "b"], head="mlp", hidden=8, dropout=0.3)
     data, place = some_data(), tmp_path / "runs" / "checkpoint.pt"
     options: dict[str, Any] = {"epochs": 3, "augment": "light", "schedule": "plateau", "lr": 1e-2}
     whole = tune(model, data, **options)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_finetune import inputs, same, small, some_data, tune, weights
+from test_finetune import inputs, net, same, small, some_data, tune, weights
 from torch import nn
 from torch.nn import functional
 
@@ -128,8 +128,7 @@ def test_frozen_statistics_let_weights_move() -> None:
 
 def test_batchnorms_are_found_by_kind_not_by_name() -> None:
     """timm's own, with an activation inside, and those of down-sampling paths."""
-    net = probe.backbone("efficientnet_b0", "scratch", image_size=32)
-    model = probe.truncate(net, 3, 2).train()
+    model = probe.truncate(probe.backbone("efficientnet_b0", "scratch", image_size=32), 3, 2).train()
     before = weights(model)
     set_modes(model, find_strategy("ftl", len(model.trunk.stages), Tuning(batchnorm="frozen")), 1)
     with torch.no_grad():
@@ -383,15 +382,13 @@ def test_settings_that_do_not_fit_are_refused(case: str) -> None:
 
 @pytest.mark.parametrize("name", ["l2-sp", "l1-sp", "wt-st"])
 def test_random_weights_are_nothing_to_keep_to(name: str) -> None:
-    net = probe.backbone("test_resnet", "scratch", image_size=32)
     with pytest.raises(probe.ProbeError, match="about the given weights, and this network's are random"):
-        tune(probe.truncate(net, -1, ["a", "b"]), some_data(), name)
+        tune(probe.truncate(net(), -1, ["a", "b"]), some_data(), name)
 
 
 @pytest.mark.usefixtures("last_kept")
 def test_norms_are_needed_to_train_norms() -> None:
-    net = probe.backbone("test_vit", "scratch", image_size=32)
-    model = probe.truncate(net, 1, ["a", "b"])
+    model = probe.truncate(probe.backbone("test_vit", "scratch", image_size=32), 1, ["a", "b"])
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
     with pytest.raises(probe.ProbeError, match="trains the batchnorm of the trunk, and test_vit has none"):
         tune(model, some_data(), "bn-only")
