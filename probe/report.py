@@ -1,5 +1,9 @@
 """A study in words and files: rows, tables, the run's facts, and the recommendation."""
 
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +11,7 @@ import pandas as pd
 
 from probe.metrics import MACRO
 from probe.results import append_rows, to_json
+from probe.runtime import hardware, pick_device, versions
 from probe.study import STUDY, Study
 from probe.tables import text_table
 
@@ -27,6 +32,26 @@ def write_study(study: Study, facts: dict[str, Any], out: Path) -> list[str]:
     study.differences().to_csv(out / "differences.csv", index=False)
     (out / "run.json").write_text(to_json(facts, indent=1) + "\n")
     return [str(out / name) for name in ("results.jsonl", "layerwise.csv", "differences.csv", "run.json")]
+
+
+def facts(study: Study, settings: Mapping[str, Any], command: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything needed to repeat a run: command, settings, versions, hashes, splits, hardware, preprocessing."""
+    device = pick_device(settings["extraction"]["device"]) if "extraction" in settings else "cpu"
+    return {
+        "command": list(command or sys.argv),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": dict(settings),
+        "versions": versions(),
+        "hardware": hardware(device),
+        "data": study.data.facts(),
+        "audit": [asdict(finding) for finding in study.findings],
+        "arms": [
+            {"seed": seed, "origin": features.origin, "features": str(features.folder), "request": features.details}
+            for arm in study.arms
+            for seed, features in arm.features.items()
+        ],
+        "skipped": study.skipped,
+    }
 
 
 def score_table(study: Study) -> pd.DataFrame:

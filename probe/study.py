@@ -1,9 +1,7 @@
 """The main job: arms of networks, their features, their probes, and where to cut."""
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +19,7 @@ from probe.probes import PROBES, Draws, check_request, sweep
 from probe.recipes import features_of
 from probe.recommendation import recommend, recommend_by_size
 from probe.results import frame, make_row
-from probe.runtime import hardware, log, pick_device, versions
+from probe.runtime import log, pick_device
 from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
 
 Made = TypeVar("Made")
@@ -198,26 +196,6 @@ def _probed(
         rows = frame([*rows.to_dict(orient="records"), count])
     draws = [each.draws for each in sweeps]
     return Study(data, arms, skipped, rows, draws, tuple(dict.fromkeys(probes)), grid, findings)
-
-
-def facts(study: Study, settings: Mapping[str, Any], command: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything needed to repeat a run: command, settings, versions, hashes, splits, hardware, preprocessing."""
-    device = pick_device(settings["extraction"]["device"]) if "extraction" in settings else "cpu"
-    return {
-        "command": list(command or sys.argv),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": dict(settings),
-        "versions": versions(),
-        "hardware": hardware(device),
-        "data": study.data.facts(),
-        "audit": [asdict(finding) for finding in study.findings],
-        "arms": [
-            {"seed": seed, "origin": features.origin, "features": str(features.folder), "request": features.details}
-            for arm in study.arms
-            for seed, features in arm.features.items()
-        ],
-        "skipped": study.skipped,
-    }
 
 
 def _features_by_seed(

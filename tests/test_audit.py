@@ -23,8 +23,9 @@ from probe.audit.samples import IMAGES, samples
 from probe.audit.words import audit_lines
 from probe.data import Dataset, FileHashes, dataset, fingerprints, make_dataset
 from probe.data.images import ImageArrays, ImageFiles
+from probe.report import facts
 from probe.settings import Network, ProbeGrid
-from probe.study import facts, run_layerwise
+from probe.study import run_layerwise
 
 SIDE = 40
 

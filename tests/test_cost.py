@@ -112,7 +112,16 @@ def table() -> list[dict[str, object]]:
 
 
 def scores(weights: str = "scratch", arch: str = "mine", taps: tuple[str, ...] = ("stem", "a$_b", "top")) -> list[dict]:
-    known = {"study": "layerwise", "method": "linear", "dataset": "ham", "arch": arch, "weights": weights, "metric": "auroc", "class": "macro", "seed": 0}
+    known = {
+        "study": "layerwise",
+        "method": "linear",
+        "dataset": "ham",
+        "arch": arch,
+        "weights": weights,
+        "metric": "auroc",
+        "class": "macro",
+        "seed": 0,
+    }
     rows = []
     for i, tap in enumerate(taps):
         rows.append(make_row(**known, tap=tap, split="val", value=[0.6, 0.8, 0.7][i]))

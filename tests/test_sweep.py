@@ -326,7 +326,9 @@ def test_a_test_split_without_a_score_is_drawn_and_told(tmp_path: Path) -> None:
     table = pd.read_csv(folder / "rows.csv")
     table.loc[(table["split"] == "test") & (table["label"] == "class1"), "split"] = "train"
     table.to_csv(folder / "rows.csv", index=False)
-    result = run("--features", folder, "--metric", "auprc", "--draws", 100, "--out", tmp_path / "out", "--transferability")
+    result = run(
+        "--features", folder, "--metric", "auprc", "--draws", 100, "--out", tmp_path / "out", "--transferability"
+    )
     assert result.exit_code == 0, result.output
 
 

@@ -54,10 +54,10 @@ def layerwise(
         raise click.BadParameter("at least 1", param_hint="--seeds")
     if bool(archs) == bool(features):
         raise click.UsageError("Missing option '--arch', or '--features': give one of the two")
-    from probe.report import summary_lines, write_study
+    from probe.report import facts, summary_lines, write_study
     from probe.results import to_json
     from probe.runtime import check_folder
-    from probe.study import facts, run_features, run_layerwise
+    from probe.study import run_features, run_layerwise
 
     check_folder(out)
     how: dict[str, Any] = {"probes": probes, "grid": probegrid, "checks": checks}
