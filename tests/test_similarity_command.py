@@ -53,12 +53,13 @@ def test_bands_are_as_wide_as_new_samples_scatter_and_hold_the_truth() -> None:
         source = rng.normal(size=(60, 10))
         x, y = ({"tap": source @ mix + rng.normal(size=(60, 8))} for mix in (a, b))
         each = estimate(CKA, x, y, half_samples(60, None, 60, rng), NONE)
-        found.append([each.value.item(), each.high.item() - each.low.item()])
+        found.append([each.value.item(), each.low.item(), each.high.item()])
         held += each.low.item() <= truth <= each.high.item()
         assert each.low.item() < each.value.item() < each.high.item()
-    values, widths = np.transpose(found)
+    values, lows, highs = np.transpose(found)
     assert np.mean(values) == pytest.approx(truth, abs=0.03)
-    assert np.mean(widths) == pytest.approx(3.9 * np.std(values), rel=0.25)
+    assert np.mean(highs - lows) == pytest.approx(3.9 * np.std(values), rel=0.25)
+    assert np.mean((lows + highs) / 2) == pytest.approx(np.mean(values), abs=0.01)
     assert held / 60 > 0.85
 
 
