@@ -276,11 +276,13 @@ def test_minibatches_average_the_unbiased_hsic() -> None:
     x = rng.normal(size=(37, 3, 4, 5)).astype(np.float32) + 1000
     y = np.float32(x[:, :2] - 1000 + rng.normal(size=(37, 2, 4, 5)))
     seen = MinibatchCKA()
-    for start in (0, 12, 24, 36):  # the last batch has one image
-        seen.update((name, maps[start : start + 12]) for name, maps in (("x", x), ("y", y)))
+    batches = [slice(0, 16), slice(16, 28), slice(28, 36), slice(36, 37)]  # the last has one image
+    for rows in batches:
+        seen.update((name, maps[rows]) for name, maps in (("x", x), ("y", y)))
     assert (seen.images, seen.batches, seen.left_out) == (36, 3, 1)
-    grams = [[gram(z[start : start + 12].reshape(12, -1)) for z in (x, y)] for start in (0, 12, 24)]
-    xy, xx, yy = (np.mean([unbiased(g[i], g[j]) for g in grams]) for i, j in ((0, 1), (0, 0), (1, 1)))
+    grams = [[gram(z[rows].reshape(len(z[rows]), -1)) for z in (x, y)] for rows in batches[:3]]
+    pairs_of = ((0, 1), (0, 0), (1, 1))
+    xy, xx, yy = (np.average([unbiased(g[i], g[j]) for g in grams], weights=[16, 12, 8]) for i, j in pairs_of)
     found = seen.matrix()
     np.testing.assert_allclose(np.diag(found), 1)
     assert found[0, 1] == pytest.approx(xy / np.sqrt(xx * yy), abs=1e-9)

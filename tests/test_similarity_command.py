@@ -53,12 +53,13 @@ def test_bands_are_as_wide_as_new_samples_scatter_and_hold_the_truth() -> None:
         source = rng.normal(size=(60, 10))
         x, y = ({"tap": source @ mix + rng.normal(size=(60, 8))} for mix in (a, b))
         each = estimate(CKA, x, y, half_samples(60, None, 60, rng), NONE)
-        found.append([each.value.item(), each.high.item() - each.low.item()])
+        found.append([each.value.item(), each.low.item(), each.high.item()])
         held += each.low.item() <= truth <= each.high.item()
         assert each.low.item() < each.value.item() < each.high.item()
-    values, widths = np.transpose(found)
+    values, lows, highs = np.transpose(found)
     assert np.mean(values) == pytest.approx(truth, abs=0.03)
-    assert np.mean(widths) == pytest.approx(3.9 * np.std(values), rel=0.25)
+    assert np.mean(highs - lows) == pytest.approx(3.9 * np.std(values), rel=0.25)
+    assert np.mean((lows + highs) / 2) == pytest.approx(np.mean(values), abs=0.01)
     assert held / 60 > 0.85
 
 
@@ -247,6 +248,7 @@ def test_the_command_compares_given_features_before_and_after(tmp_path: Path) ->
         assert message in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert "give one or both" in run(code=2).stderr
+    assert "take --measure svcca" in run(*both, "--results", tmp_path / "results.jsonl", code=2).stderr
     assert "pooled already" in run(*both, "--maps", code=2).stderr
 
 
@@ -267,5 +269,13 @@ def test_whole_maps_are_an_estimate_that_does_not_depend_on_the_batch_size(image
 def test_settings_that_do_not_fit() -> None:
     with pytest.raises(ProbeError, match="whole maps are compared by cka alone, not by svcca"):
         Comparison(maps=True, measure="svcca")
-    with pytest.raises(ProbeError, match="measure is 'cca'"):
-        Comparison(measure="cca")
+    for wrong, message in (
+        ({"measure": "cca"}, "measure is 'cca'"),
+        ({"measure": "svcca", "unbiased": True}, "none of svcca"),
+        ({"bandwidth": 0.0}, "bandwidth is 0.0"),
+        ({"keep": 1.5}, "keep is 1.5"),
+        ({"k": 0}, "k is 0"),
+        ({"permutations": 5}, "permutations is 5"),
+    ):
+        with pytest.raises(ProbeError, match=message):
+            Comparison(**wrong)

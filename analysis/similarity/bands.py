@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from analysis.similarity.centred import Matrix, Taps
 from analysis.similarity.measures import MatrixOf
@@ -53,13 +54,14 @@ def estimate(
     value = matrix(features, others)
     low, high = _band(value, np.array(list(_on_halves(matrix, features, others, halves))))
     second = features if others is None else others
-    shuffled = [matrix(features, _rows(second, order)) for order in orders]
+    bar = tqdm(orders, unit="permutation", disable=None, leave=False)
+    shuffled = [matrix(features, _rows(second, order)) for order in bar]
     null = np.quantile(shuffled, LEVEL, axis=0) if shuffled else np.full_like(value, np.nan)
     return Estimate(value, low, high, null)
 
 
 def _on_halves(matrix: MatrixOf, features: Taps, others: Taps | None, halves: Bool[ndarray, "b n"]) -> Iterator[Matrix]:
-    for half in halves:
+    for half in tqdm(halves, unit="half", disable=None, leave=False):
         rows = np.flatnonzero(half)
         try:
             yield matrix(_rows(features, rows), None if others is None else _rows(others, rows))

@@ -51,6 +51,8 @@ def similarity(
         raise click.UsageError("Missing option '--arch', or '--features': give one or both")
     if comparison.maps and features:
         raise click.UsageError("--maps reads images; features made elsewhere are pooled already")
+    if results and comparison.measure not in ("svcca", "pwcca"):
+        raise click.UsageError("--results draws scores over canonical correlations: take --measure svcca or pwcca")
     from probe.data import dataset
     from probe.results import to_json
     from probe.runtime import check_folder

@@ -32,5 +32,13 @@ class Comparison:
         for name in ("draws", "permutations"):
             if getattr(self, name) < FEWEST and getattr(self, name) != 0:
                 raise ProbeError(f"{name} is {getattr(self, name)}; take at least {FEWEST}, or 0 for none")
+        if self.unbiased and self.measure not in ("cka", "rbf-cka"):
+            raise ProbeError(f"there is an unbiased estimate of cka and rbf-cka, and none of {self.measure}")
+        if not 0 < self.bandwidth < float("inf"):
+            raise ProbeError(f"bandwidth is {self.bandwidth}; it must be a positive share of the median distance")
+        if not 0 < self.keep <= 1:
+            raise ProbeError(f"keep is {self.keep}; it must lie above 0 and not above 1")
+        if self.k < 1:
+            raise ProbeError(f"k is {self.k}; at least 1 neighbour must be compared")
         if self.maps and self.measure != "cka":
             raise ProbeError(f"whole maps are compared by cka alone, not by {self.measure}")
