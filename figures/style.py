@@ -65,13 +65,14 @@ def literal(text: str) -> str:
 
 
 def save(figure: Figure, stem: Any, formats: tuple[str, ...] = ("pdf", "svg", "png"), dpi: int = DPI) -> list[str]:
-    """Write a figure in several formats, byte for byte the same for the same content; returns the files."""
+    """Write a figure in several formats, byte for byte the same for the same content, and let go of it; the files."""
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
     files = [f"{stem}.{kind}" for kind in formats]
     with plt.rc_context(paper()):  # fonts and dpi are read when a file is written
         _settle(figure)
         for kind, file in zip(formats, files, strict=True):
             figure.savefig(file, format=kind, metadata=undated[kind], dpi=dpi)
+    plt.close(figure)  # pyplot would keep it in memory
     return files
 
 

@@ -52,12 +52,15 @@ def test_what_the_audit_finds(shared: Path, name: str, leaks: int, kinds: dict[s
     assert all(relation.p <= CHANCE for relation in audit.relations.values())
 
 
+GRID = probe.ProbeGrid(draws=100, c_grid=(0.001, 0.01, 0.1))
+
+
 def test_pretrained_beats_scratch_on_breast_ultrasound(shared: Path, resnet18: Path) -> None:
     data = probe.dataset(shared / "busi256" / "labels.csv")
     best = {}
     for weights in (resnet18, "scratch"):
         net = probe.backbone("torchvision:resnet18", weights, image_size=64, level="stage")
-        rows = probe.layerwise(probe.extract(net, data, Extraction(batch_size=32)), grid=probe.ProbeGrid(draws=100))
+        rows = probe.layerwise(probe.extract(net, data, Extraction(batch_size=32)), grid=GRID)
         scores = rows[(rows.metric == "auroc") & (rows["class"] == "macro") & (rows.split == "test")]
         best[str(weights)] = scores["value"].max()
     assert best[str(resnet18)] > best["scratch"] + 0.03
