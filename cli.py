@@ -8,6 +8,7 @@ from probe.commands.cost import cost
 from probe.commands.data import audit
 from probe.commands.depth import depth
 from probe.commands.extract import extract
+from probe.commands.figure import figure
 from probe.commands.finetune import finetune
 from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
@@ -28,7 +29,8 @@ def main() -> None:
 
 
 for command in (
-    archs, taps, audit, extract, layerwise, depth, similarity, cost, truncate, finetune, check, predict, cache_group,
+    archs, taps, audit, extract, layerwise, depth, similarity, cost, truncate, finetune, check, predict, figure,
+    cache_group,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from figures.results import Results
 from figures.style import COLORS, literal, paper
 
 
@@ -42,6 +43,19 @@ def cca_boxes(table: pd.DataFrame, title: str = "", scores: pd.DataFrame | None 
         figure.legend(handles, names, loc="outside lower center", ncols=4)
         figure.suptitle(literal(title), fontsize=8)
         return figure
+
+
+def redraw(results: Results) -> dict[str, Figure]:
+    """The figures from a folder of results, by file stem."""
+    results.table("cca.csv", "probe similarity --measure svcca")
+    return {path.stem: figure_of(pd.read_csv(path)) for path in sorted(results.folder.glob("cca*.csv"))}
+
+
+def figure_of(table: pd.DataFrame) -> Figure:
+    """The figure of the two networks `arm_a` and `arm_b`; a column `score` is the test AUROC of each tap, if known."""
+    scores = table[["tap", "score"]].dropna().drop_duplicates().rename(columns={"score": "value"})
+    title = f"{table['arm_a'].iloc[0]} and {table['arm_b'].iloc[0]}"
+    return cca_boxes(table, title, None if scores.empty else scores, "test AUROC (macro)")
 
 
 def _draw_boxes(axes: Axes, table: pd.DataFrame, taps: list[str]) -> None:

@@ -18,7 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from figures.style import COLORS, DASHES, MARKERS, literal, metric_label, paper, probe_label
+from figures.results import Results
+from figures.style import COLORS, DASHES, MARKERS, literal, look, metric_label, probe_label
 
 CHANCE = 0.5  # AUROC of a read-out that knows nothing
 MOST_NAMES = 26  # tap names that fit under a column
@@ -54,7 +55,7 @@ def depth_curve(
     main = rows[rows["study"].fillna("layerwise").eq("layerwise")]
     curves = _curves(main[_is_score(main, metric)], marks)
     one = len({curve.arch for curve in curves}) == 1
-    with plt.rc_context(paper(column, aspect=(1.0 if one else 0.9) + 0.04 * max(0, len(curves) - 3))):
+    with plt.rc_context(look(column, aspect=(1.0 if one else 0.9) + 0.04 * max(0, len(curves) - 3))):
         figure, (top, below) = plt.subplots(2, 1, sharex=True, height_ratios=(3.4, 1))
         for curve in curves:
             draw_curve(top, curve, _label(curve, curves), bands=len(curves) <= MOST_BANDS)
@@ -67,6 +68,12 @@ def depth_curve(
         _name_depths(below, curves[0].rows if one else None)
         figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=1 if len(curves) < 4 else 2)
         return figure
+
+
+def redraw(results: Results) -> dict[str, Figure]:
+    """The figure from a folder of results, by file stem."""
+    rows = results.scores(["layerwise"], "probe layerwise")
+    return {"layerwise": depth_curve(rows, results.marks, metric=results.metric, column=results.column or "half")}
 
 
 def weights_name(weights: str) -> str:

@@ -10,19 +10,23 @@ settles early whatever it looks like.
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from figures.results import Results
 from figures.style import COLORS, literal, paper
 
 COLUMNS = 8  # images in a row
 LONGEST = 20  # characters of a line that fit under an image
+STATED = {"True": True, "False": False}  # in a file of values
 KINDS = {True: ("read as labelled", COLORS[0]), False: ("read otherwise", COLORS[1])}
 
 
@@ -50,6 +54,31 @@ def prediction_depth(
         _draw_histogram(figure.add_subplot(grid[2, :]), taps, settled, correct)
         figure.suptitle(literal(title), fontsize=8)
         return figure
+
+
+def redraw(results: Results) -> dict[str, Figure]:
+    """The figure from a folder of results, by file stem."""
+    paths = [results.path(name, "probe depth") for name in ("depth.csv", "depth.npz")]
+    return {"depth": figure_of(*paths)}
+
+
+def figure_of(table: Path, images: Path) -> Figure:
+    """The figure from what is known of every image, and the images that are shown, their names, the taps, the title."""
+    every = pd.read_csv(table, dtype={"id": str, "label": str, "predicted": str, "correct": str}, keep_default_na=False)
+    known = every.set_index("id").to_dict(orient="index")
+    with np.load(images) as stored:
+        first, last = (
+            [_example(name, known[name], stored[f"{end}_{at}"]) for at, name in enumerate(stored[end].tolist())]
+            for end in ("first", "last")
+        )
+        taps, title = stored["taps"].tolist(), str(stored["title"])
+    stated = every[every["correct"].isin(list(STATED))]
+    right = stated["correct"].eq("True").to_numpy(bool)
+    return prediction_depth(first, last, taps, stated["index"].to_numpy(), right, title)
+
+
+def _example(name: str, known: dict[Any, Any], image: NDArray[np.uint8]) -> dict[str, Any]:
+    return {**known, "id": name.rpartition("/")[2], "image": image, "correct": STATED.get(known["correct"])}
 
 
 def _draw(axes: Axes, example: dict[str, Any] | None) -> None:

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.depth_curve import CHANCE, weights_name
-from figures.style import COLORS, MARKERS, literal, metric_label, paper
+from figures.results import Results
+from figures.style import COLORS, MARKERS, literal, look, metric_label
 
 PROBE = "0.25"  # grey: the probe is the reference, the strategies have the colours
 
@@ -26,7 +27,7 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
     taps = probes.drop_duplicates("tap").set_index("tap")["depth"]
     params = rows[rows["metric"] == "params"].drop_duplicates("tap").set_index("tap")["value"] / 1e6
     strategies = list(dict.fromkeys(trained["strategy"]))
-    with plt.rc_context(paper(column, aspect=0.36 * len(weights) + 0.12)):
+    with plt.rc_context(look(column, aspect=0.36 * len(weights) + 0.12)):
         figure, axes = plt.subplots(len(weights), 2, sharey=True, squeeze=False, sharex="col")
         for line, name in zip(axes, weights, strict=True):
             for place, where in zip(line, (taps, params), strict=True):
@@ -49,6 +50,13 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
         }
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=5)
         return figure
+
+
+def redraw(results: Results) -> dict[str, Figure]:
+    """The figure from a folder of results, by file stem."""
+    results.table("check.csv", "probe check")
+    rows = results.scores(["layerwise", "finetune"], "probe check")
+    return {"check": probe_and_trained(rows, metric=results.metric, column=results.column or "full")}
 
 
 def _draw_probe(axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]") -> None:

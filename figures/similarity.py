@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from figures.results import Results
 from figures.style import COLORS, DASHES, INCH, MARKERS, WIDTHS, literal, paper
 
 LETTER, LINE = 0.047, 2.3 / INCH  # inches that a letter of a tap's name takes, and its line, at 5.5 points
@@ -58,6 +59,19 @@ def heatmaps(table: pd.DataFrame, title: str = "") -> list[Figure]:
             pages.append([])
         pages[-1].append(row)
     return [_page(rows, cell, names, title) for rows in pages]
+
+
+def redraw(results: Results) -> dict[str, Figure]:
+    """The figures from a folder of results, by file stem."""
+    return figures_of(results.table("similarity.csv", "probe similarity"))
+
+
+def figures_of(table: pd.DataFrame) -> dict[str, Figure]:
+    """The heatmaps, and where two networks share their taps the lines, by file stem; `dataset` is the title."""
+    title = str(table["dataset"].fillna("").iloc[0])
+    pages = heatmaps(table, title)
+    found = {"similarity" if at == 1 else f"similarity_{at}": page for at, page in enumerate(pages, 1)}
+    return found if shared_taps(table).empty else found | {"similarity_lines": lines(table, title)}
 
 
 def _counts(panel: Panel) -> tuple[int, int]:

@@ -40,6 +40,7 @@ def paper(column: str = "half", aspect: float = 0.75) -> dict[Any, Any]:
         "xtick.labelsize": 6,
         "ytick.labelsize": 6,
         "legend.fontsize": 6,
+        "legend.title_fontsize": 6,
         "legend.frameon": False,
         "lines.linewidth": 1.1,
         "lines.markersize": 3,
@@ -47,6 +48,18 @@ def paper(column: str = "half", aspect: float = 0.75) -> dict[Any, Any]:
         "svg.fonttype": "none",
         "svg.hashsalt": "probe",
     }
+
+
+def slide() -> dict[Any, Any]:
+    """Settings for slides: 160 by 90 mm, which on a screen or wall is shown about twice as large."""
+    width = WIDTHS["full"] * 160 / 180
+    larger = {"font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 7, "lines.linewidth": 1.4}
+    return paper("full") | {"figure.figsize": (width, width * 9 / 16)} | larger
+
+
+def look(column: str, aspect: float) -> dict[Any, Any]:
+    """Settings for a figure of "half" a page's width, the "full" one, or for a "slide", which has its own shape."""
+    return slide() if column == "slide" else paper(column, aspect)
 
 
 def metric_label(metric: str) -> str:

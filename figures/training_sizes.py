@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from figures.depth_curve import CHANCE, weights_name
-from figures.style import COLORS, MARKERS, literal, metric_label, paper, probe_label
+from figures.results import Results
+from figures.style import COLORS, MARKERS, literal, look, metric_label, probe_label
 
 MOST_TAPS = 5  # curves of one panel that can be told apart
 
@@ -29,7 +30,7 @@ def training_sizes(rows: pd.DataFrame, taps: Sequence[str] = (), column: str = "
     sized = rows[(rows["study"] == "training_size") & rows["seed"].isna() & (rows["metric"] == metric)]
     sized = sized[sized["split"] == "test"]
     panels = list(sized.groupby(["arch", "weights", "method"], sort=False))
-    with plt.rc_context(paper(column, aspect=0.42 if len(panels) > 1 else 0.55)):
+    with plt.rc_context(look(column, aspect=0.42 if len(panels) > 1 else 0.55)):
         figure, axes = plt.subplots(1, len(panels), sharey=True, squeeze=False)
         for place, ((arch, weights, method), mine) in zip(axes.flat, panels, strict=True):
             names = list(taps) or _spread(mine)
@@ -41,6 +42,12 @@ def training_sizes(rows: pd.DataFrame, taps: Sequence[str] = (), column: str = "
                 place.axhline(CHANCE, color="0.45", linewidth=0.8, linestyle=(0, (4, 2)))
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=MOST_TAPS)
         return figure
+
+
+def redraw(results: Results) -> dict[str, Figure]:
+    """The figure from a folder of results, by file stem."""
+    rows = results.scores(["training_size"], "probe layerwise --n-train")
+    return {"training_sizes": training_sizes(rows, metric=results.metric, column=results.column or "full")}
 
 
 def draw_sizes(axes: Axes, rows: pd.DataFrame, taps: Sequence[str]) -> None:

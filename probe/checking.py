@@ -17,6 +17,7 @@ from probe.backbones import Backbone, backbone
 from probe.cache.manifest import digest_of
 from probe.comparison import Verdict, judge
 from probe.data import Dataset, dataset
+from probe.differences import strategy_differences
 from probe.errors import ProbeError
 from probe.finetuning import finetune, request_of
 from probe.metrics import LOWER_IS_BETTER, MACRO
@@ -150,17 +151,25 @@ class _Trainer:
 
 
 def write_check(check: Check, out: Path) -> list[str]:
-    """Write `results.jsonl` (rows, appended) and `check.csv`, one line per trained network; returns their paths."""
+    """Write `results.jsonl` (rows, appended), `check.csv`, a line per trained network, and `strategies.csv`, their
+    differences; returns the paths."""
     out.mkdir(parents=True, exist_ok=True)
     append_rows(out / "results.jsonl", check.rows.to_dict(orient="records"))
     cell_table(check).to_csv(out / "check.csv", index=False)
-    return [str(out / name) for name in ("results.jsonl", "check.csv")]
+    difference_table(check).to_csv(out / "strategies.csv", index=False)
+    return [str(out / name) for name in ("results.jsonl", "check.csv", "strategies.csv")]
 
 
 def cell_table(check: Check) -> pd.DataFrame:
     """One line per trained network: what it is, its scores on val and test, seconds and parameters."""
     names = ("weights", "tap", "strategy", "seed", "val", "seconds", "params")
     return pd.DataFrame([{name: cell[name] for name in names} | {"test": cell["draws"][0]} for cell in check.cells])
+
+
+def difference_table(check: Check) -> pd.DataFrame:
+    """Ways of training against the best of them on validation, at every cut; no line where there is only one."""
+    known = {"dataset": check.study.data.name, "arch": check.study.arms[0].arch}
+    return strategy_differences(check.cells, check.study.grid.metric).assign(**known)
 
 
 def _pick_taps(study: Study, wanted: Sequence[str]) -> list[str]:

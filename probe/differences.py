@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.metrics import LOWER_IS_BETTER
-from probe.statistics import holm, paired_difference
+from probe.statistics import holm, paired_difference, percentile_interval
 
 COLUMNS = [
     "arch", "weights", "method", "tap", "against_weights", "against_tap", "metric",
@@ -74,3 +74,42 @@ def _rows(
         }
         for names, value, low, high, p, adjusted in numbers
     ]  # fmt: skip
+
+
+def strategy_differences(cells: Sequence[Mapping[str, Any]], metric: str) -> pd.DataFrame:
+    """Networks trained in other ways minus the reference at the same cut, on test, means over seeds.
+
+    `cells` state `weights, tap, strategy, seed, val` and their `draws` on test; the reference is the weights and
+    strategy with the best mean on validation. Holm's correction is over all of the table. Its score at the cut, with
+    the percentile interval, stands beside each.
+    """
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    ways: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    for cell in cells:
+        ways.setdefault((cell["weights"], cell["strategy"]), {}).setdefault(cell["tap"], []).append(cell)
+    reference = max(ways, key=lambda way: sign * _mean([cell["val"] for each in ways[way].values() for cell in each]))
+    known, first, second = [], [], []
+    for way, by_tap in ways.items():
+        for tap in [tap for tap in by_tap if way != reference and tap in ways[reference]]:
+            names = ("weights", "strategy", "tap", "against_weights", "against_strategy", "metric")
+            known.append(dict(zip(names, (*way, tap, *reference, metric), strict=True)))
+            first.append(_mean_draws(by_tap[tap]))
+            second.append(_mean_draws(ways[reference][tap]))
+    if not known:
+        return pd.DataFrame()
+    against = np.stack(second)
+    found = paired_difference(np.stack(first), against)
+    low, high = percentile_interval(against[:, 1:]).T
+    return pd.DataFrame(known).assign(
+        reference=against[:, 0], reference_low=low, reference_high=high,
+        difference=found.estimate, ci_low=found.low, ci_high=found.high, p=found.p, p_holm=holm(found.p),
+    )  # fmt: skip
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    return float(np.mean(np.array(values, float)))
+
+
+def _mean_draws(cells: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = np.mean([np.array(cell["draws"], float) for cell in cells], axis=0)
+    return mean

@@ -68,3 +68,25 @@ def _with_savings(tap: Tap, whole: Tap) -> dict[str, Any]:
     costs = [cost for cost in ("params", "macs") if tap.get(cost) is not None]
     kept = {key: tap[key] for key in ("tap", "index", "depth", "val", "test", "gap_high", *costs)}
     return kept | {f"saved_{cost}": 1 - tap[cost] / whole[cost] for cost in costs}
+
+
+def marks(rows: pd.DataFrame, metric: str) -> list[dict[str, str]]:
+    """The tap to cut at of every network, weights and probe in rows of the main job, where validation has a score."""
+    main = rows[rows["study"].eq("layerwise") & rows["tap"].notna()]
+    found = []
+    for (arch, weights), arm in main.groupby(["arch", "weights"], sort=False):
+        taps = [
+            {"tap": tap, "index": at, "depth": float(part["depth"].iloc[0]), **_costs(part)}
+            for at, (tap, part) in enumerate(arm.sort_values("depth", kind="stable").groupby("tap", sort=False))
+        ]
+        for method, mine in arm[arm["method"].notna()].groupby("method", sort=False):
+            if (mine["metric"].eq(metric) & mine["split"].eq("val") & mine["value"].notna()).any():
+                chosen = recommend(mine, taps, ProbeGrid(metric=metric))
+                tap = (chosen["earliest_sufficient"] or chosen["best"])["tap"]
+                found.append({"arch": str(arch), "weights": str(weights), "method": str(method), "tap": tap})
+    return found
+
+
+def _costs(rows: pd.DataFrame) -> dict[str, float]:
+    known = rows[rows["metric"].isin(["params", "macs"])].drop_duplicates("metric")
+    return dict(zip(known["metric"], known["value"], strict=True))

@@ -169,7 +169,9 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = json.loads(invoke("--json", "--results", "r.jsonl").stdout)
     assert [row["tap"] for row in found["taps"]] == ["stem", "layer1.0", "layer2.0", "layer3.0", "layer4.0"]
     assert (found["batch_size"], found["repeats"], found["device"]) == (2, 2, "cpu")
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["cost.pdf", "cost.png", "cost.svg"]
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
+        "cost.json", "cost.pdf", "cost.png", "cost.svg",
+    ]  # fmt: skip
     text = invoke().stdout
     assert text.splitlines()[0].split() == ["tap", "params", "macs", "ms/image", "quartiles", "peak", "MB"]
     assert "2 images a pass, float32, median of 2 passes; a cut network without its head" in text

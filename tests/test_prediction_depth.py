@@ -204,10 +204,13 @@ def test_the_command_writes_a_row_per_image_and_a_figure(tmp_path: Path) -> None
     last = rows[rows["metric"] == "settled"].iloc[-1]
     assert (last["value"], last["arch"], last["study"]) == (1, "resnet10t", "depth")
     assert "settled" in result.stdout
-    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".jsonl", ".pdf", ".svg", ".png"}
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".jsonl", ".npz", ".pdf", ".svg", ".png"}
     again = invoke(*shown, "--out", tmp_path / "again", "--split", "val", "--json")
     assert {row["metric"] for row in json.loads(again.stdout)["rows"]} >= {"settled", "prediction_depth", "k"}
     assert (tmp_path / "out" / "depth.pdf").read_bytes() == (tmp_path / "again" / "depth.pdf").read_bytes()
+    redrawn = ["figure", "prediction-depth", "--results", tmp_path / "out", "--out", tmp_path / "redrawn"]
+    assert CliRunner().invoke(cli.main, list(map(str, redrawn))).exit_code == 0
+    assert (tmp_path / "out" / "depth.pdf").read_bytes() == (tmp_path / "redrawn" / "depth.pdf").read_bytes()
 
 
 def example(**known: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from scipy.linalg import orthogonal_procrustes, subspace_angles
 from scipy.spatial import procrustes as scipy_procrustes
 from scipy.spatial.distance import pdist, squareform
@@ -285,10 +286,20 @@ def test_minibatches_average_the_unbiased_hsic() -> None:
     xy, xx, yy = (np.average([unbiased(g[i], g[j]) for g in grams], weights=[16, 12, 8]) for i, j in pairs_of)
     found = seen.matrix()
     np.testing.assert_allclose(np.diag(found), 1)
-    assert found[0, 1] == pytest.approx(xy / np.sqrt(xx * yy), abs=1e-9)
-    whole = MinibatchCKA().update({"x": x, "y": y}.items()).matrix()[0, 1]
+    assert found[0, 1] == pytest.approx(xy / np.sqrt(xx * yy), abs=1e-6)
     flat = (x.reshape(37, -1), y.reshape(37, -1))
-    assert whole == pytest.approx(linear_cka(*flat, unbiased=True), abs=1e-9)
+    for kind, error in ((np.float32, 1e-6), (np.float64, 1e-12)):
+        whole = MinibatchCKA().update((name, z.astype(kind)) for name, z in (("x", x), ("y", y))).matrix()[0, 1]
+        assert whole == pytest.approx(linear_cka(*flat, unbiased=True), abs=error)
+
+
+def test_minibatches_read_maps_in_whatever_order_they_lie() -> None:
+    maps = torch.randn(12, 5, 4, 3, generator=torch.Generator().manual_seed(0))
+    other = torch.randn(12, 7, generator=torch.Generator().manual_seed(1)).double()
+    plain = MinibatchCKA().update([("x", maps), ("y", other)]).matrix()
+    for same in (maps.to(memory_format=torch.channels_last), maps.permute(0, 2, 3, 1).contiguous()):
+        np.testing.assert_allclose(MinibatchCKA().update([("x", same), ("y", other)]).matrix(), plain, atol=1e-6)
+    assert not np.isnan(MinibatchCKA().update([("x", maps.half()), ("y", other)]).matrix()).any()
 
 
 def test_minibatches_refuse_what_does_not_fit() -> None:

@@ -196,6 +196,7 @@ def test_rates_stand_in_the_optimiser() -> None:
     assert per_stage(model, make("top-k", top_k=2)) == [set(), set(), set(), {1.0}, {1.0}]
     assert per_stage(model, make("lp-ft")) == [{0.1}] * 5
     assert per_stage(model, make("layer-wise", rates=(0.0, 0.1, 0.2, 0.3, 0.4))) == [set(), {0.1}, {0.2}, {0.3}, {0.4}]
+    assert {name.split(".")[0]: rate for name, rate in rates(model, make("lp")).items()} == {"head": 10}
     found = rates(model, make("layer-wise"))
     assert found["head.linear.weight"] == 1
     assert found["head.linear.bias"] == 2  # twice, as in the paper

@@ -3,15 +3,17 @@
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy import ndarray
 from numpy.typing import NDArray
+from torch import Tensor
 
 from analysis.similarity.centred import Matrix
 from analysis.similarity.cka import LEAST, hsic, normalised
 from probe.errors import ProbeError
 
-COLUMNS = 2**15  # of flattened maps, centred at once
+COLUMNS = 2**13  # of flattened maps, centred at once: 32 images of them stay in a core's cache
 FEWEST = LEAST[True]
 
 
@@ -22,7 +24,8 @@ class MinibatchCKA:
     it in CKA. Nguyen et al. 2021 (arXiv:2010.15327), section 2. An estimate, neither clamped nor the CKA of all rows:
     only images that share a batch are compared, so batches must be drawn at random, not class by class. A batch of
     fewer than four has no unbiased HSIC; it is left out and counted in `left_out`. A batch costs O(b^2 d) per tap and
-    O(b^2 t^2) for all pairs; b^2 numbers are held per tap, and one map at a time.
+    O(b^2 t^2) for all pairs; b^2 numbers are held per tap, and one map at a time. Maps are read once, where they are:
+    centred and multiplied in blocks of float32 (float64 stays), summed in float64.
     """
 
     def __init__(self) -> None:
@@ -30,7 +33,7 @@ class MinibatchCKA:
         self.images = self.left_out = self.batches = 0
         self._total: Matrix = np.zeros((0, 0))
 
-    def update(self, maps: Iterable[tuple[str, NDArray[np.floating]]]) -> "MinibatchCKA":
+    def update(self, maps: Iterable[tuple[str, Tensor | NDArray[np.floating]]]) -> "MinibatchCKA":
         """Add a batch: the name and the maps (b, ...) of each tap, which are read one after the other.
 
         Raises ProbeError when taps differ in their rows, or from those of the batches before.
@@ -38,7 +41,7 @@ class MinibatchCKA:
         names, kernels = [], []
         for name, batch in maps:
             names.append(name)
-            kernels.append(_kernel(name, batch.reshape(len(batch), -1)))
+            kernels.append(_kernel(name, torch.as_tensor(batch)))
             if len(batch) != len(kernels[0]):
                 raise ProbeError(f"a batch has {len(kernels[0])} rows at '{names[0]}' and {len(batch)} at '{name}'")
         if not names or (self.taps and names != self.taps):
@@ -62,13 +65,22 @@ class MinibatchCKA:
         return normalised(self._total / self.images, self.taps)
 
 
-def _kernel(name: str, x: NDArray[np.floating]) -> Matrix:
-    """The linear kernel (b, b) of a batch, of columns centred in float64."""
-    kernel = np.zeros((len(x), len(x)))
-    for start in range(0, x.shape[1], COLUMNS):
-        part = np.subtract(x[:, start : start + COLUMNS], x[:1, start : start + COLUMNS], dtype=np.float64)
+def _kernel(name: str, maps: Tensor) -> Matrix:
+    """The linear kernel (b, b) of a batch; the mean of a column is taken of its differences to the first image."""
+    flat = _flat(maps)
+    kernel = torch.zeros(len(flat), len(flat), dtype=torch.float64, device=flat.device)
+    for start in range(0, flat.shape[1], COLUMNS):
+        part = flat[:, start : start + COLUMNS]
+        part = part if part.dtype == torch.float64 else part.float()
+        part = part - part[:1]
         part -= part.mean(0)
         kernel += part @ part.T
-    if not np.isfinite(kernel).all():
+    if not kernel.isfinite().all():
         raise ProbeError(f"'{name}' has values that are not finite")
-    return kernel
+    return kernel.cpu().numpy()
+
+
+def _flat(maps: Tensor) -> Tensor:
+    """An image's values in a row, in the order of the memory, for which a kernel has no preference."""
+    order = sorted(range(1, maps.ndim), key=maps.stride, reverse=True)
+    return maps.permute(0, *order).reshape(len(maps), -1)

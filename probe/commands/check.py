@@ -43,8 +43,9 @@ def check(
     if seeds < 1:
         raise click.BadParameter("at least 1", param_hint="--seeds")
     from figures.probe_and_trained import probe_and_trained
+    from figures.strategies import strategies as compare_strategies
     from figures.style import save
-    from probe.checking import cell_table, run_check, write_check
+    from probe.checking import cell_table, difference_table, run_check, write_check
     from probe.results import to_json
     from probe.runtime import check_folder
 
@@ -54,6 +55,8 @@ def check(
         reading=reading, network=network, training=training, tuning=tuning, cache=cache,
     )  # fmt: skip
     files = write_check(found, out) + save(probe_and_trained(found.rows, training.metric), out / "check")
+    if not (differences := difference_table(found)).empty:
+        files += save(compare_strategies(differences), out / "strategies")
     if as_json:
         verdicts = [
             {"weights": source, "strategy": strategy, **asdict(verdict)} for source, strategy, verdict in found.verdicts

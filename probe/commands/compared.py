@@ -91,7 +91,7 @@ def _maps(arms: Mapping[str, Any], batch: Sequence[Any], device: str) -> Iterato
     for (name, net), pixels in zip(arms.items(), batch, strict=True):
         mean, std = moments(net.origin.preprocessing, device)
         for stage, out in net.walk(normalised(pixels.to(device), mean, std)):
-            yield f"{name}, {stage.name}", out.float().cpu().numpy()
+            yield f"{name}, {stage.name}", out
 
 
 def _arm_names(origins: Sequence[Mapping[str, Any]]) -> list[str]:

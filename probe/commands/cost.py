@@ -55,7 +55,8 @@ def cost(
     facts = {"arch": arch, "batch_size": batch_size, "repeats": repeats, **hardware(place)}
     try:
         out.mkdir(parents=True, exist_ok=True)
-        files = save(cost_figure(rows, facts, scores), out / "cost")
+        (out / "cost.json").write_text(to_json({**facts, "taps": rows}, indent=1) + "\n", encoding="utf-8")
+        files = [str(out / "cost.json"), *save(cost_figure(rows, facts, scores), out / "cost")]
     except OSError as error:
         raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}") from None
     if as_json:

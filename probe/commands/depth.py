@@ -83,25 +83,17 @@ def _draw(features: Any, table: Any, depths: Depths, seed: int, out: Path) -> li
     import numpy as np
 
     from figures.depth_curve import weights_name
-    from figures.prediction_depth import prediction_depth
+    from figures.prediction_depth import figure_of
     from figures.style import save
     from probe.prediction_depth import extremes
 
     data, origin = features.data, features.origin
-
-    def examples(end: Any) -> list[dict[str, Any]]:
-        pictures = [np.asarray(data.images.load(row)) for row in end.index]
-        return [
-            {**known, "image": picture, "id": known["id"].rpartition("/")[2]}
-            for known, picture in zip(end.to_dict(orient="records"), pictures, strict=True)
-        ]
-
-    first, last = map(examples, extremes(table, SHOWN, np.random.default_rng(seed)))
-    stated = table.dropna(subset=["correct"])
     readout = f"{depths.k} nearest neighbours" if depths.readout == "knn" else "linear probes"
     words = [data.name, origin["arch"], weights_name(origin["weights"]), readout]
     title = f"{', '.join(words)}; {len(table)} {'' if depths.split == 'all' else depths.split + ' '}images"
-    figure = prediction_depth(
-        first, last, list(features), stated["index"].to_numpy(), stated["correct"].to_numpy(bool), title
-    )
-    return save(figure, out / "depth")
+    shown: dict[str, Any] = {"taps": list(features), "title": title}
+    for end, rows in zip(("first", "last"), extremes(table, SHOWN, np.random.default_rng(seed)), strict=True):
+        shown[end] = rows["id"].to_numpy(str)
+        shown |= {f"{end}_{at}": np.asarray(data.images.load(row)) for at, row in enumerate(rows.index)}
+    np.savez_compressed(out / "depth.npz", **shown)
+    return [str(out / "depth.npz"), *save(figure_of(out / "depth.csv", out / "depth.npz"), out / "depth")]

@@ -53,6 +53,8 @@ def similarity(
         raise click.UsageError("--maps reads images; features made elsewhere are pooled already")
     if results and comparison.measure not in ("svcca", "pwcca"):
         raise click.UsageError("--results draws scores over canonical correlations: take --measure svcca or pwcca")
+    from figures.similarity import figures_of
+    from figures.style import save
     from probe.data import dataset
     from probe.results import to_json
     from probe.runtime import check_folder
@@ -66,8 +68,10 @@ def similarity(
         table, notes, arms = of_features(*how, features, comparison, cache)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        table = table.assign(dataset=images.name if images else "")
         table.to_csv(out / "similarity.csv", index=False)
-        files = [str(out / "similarity.csv"), *_draw(table, images.name if images else "", out)]
+        drawn = figures_of(table).items()
+        files = [str(out / "similarity.csv"), *(file for stem, figure in drawn for file in save(figure, out / stem))]
         if comparison.measure in ("svcca", "pwcca"):
             files += _correlations(arms, comparison, results, seed, out)
     except OSError as error:
@@ -103,18 +107,6 @@ def _number(value: Any) -> str:
     return "-" if isnan(value) else f"{value:.3f}"
 
 
-def _draw(table: Any, title: str, out: Path) -> list[str]:
-    from figures.similarity import heatmaps, lines, shared_taps
-    from figures.style import save
-
-    files = []
-    for page, figure in enumerate(heatmaps(table, title), 1):
-        files += save(figure, out / ("similarity" if page == 1 else f"similarity_{page}"))
-    if not shared_taps(table).empty:
-        files += save(lines(table, title), out / "similarity_lines")
-    return files
-
-
 def _correlations(
     arms: Mapping[str, Any], comparison: Comparison, results: Path | None, seed: int, out: Path
 ) -> list[str]:
@@ -122,7 +114,7 @@ def _correlations(
     import numpy as np
 
     from analysis.similarity.tables import cca_table
-    from figures.cca_boxes import cca_boxes
+    from figures.cca_boxes import figure_of
     from figures.style import save
 
     files: list[str] = []
@@ -131,14 +123,15 @@ def _correlations(
     for number, (a, b) in enumerate(shared, 1):
         table = cca_table(arms[a], arms[b], keep, np.random.default_rng(seed))
         stem = out / ("cca" if number == 1 else f"cca_{number}")
-        table.assign(arm_a=a, arm_b=b).to_csv(f"{stem}.csv", index=False)
-        scores = None if results is None else _scores(results, arms[b].origin)
-        files += [f"{stem}.csv", *save(cca_boxes(table, f"{a} and {b}", scores, "test AUROC (macro)"), stem)]
+        scores = {} if results is None else _scores(results, arms[b].origin)
+        table = table.assign(arm_a=a, arm_b=b, score=table["tap"].map(scores))
+        table.to_csv(f"{stem}.csv", index=False)
+        files += [f"{stem}.csv", *save(figure_of(table), stem)]
     return files
 
 
-def _scores(results: Path, origin: Mapping[str, Any]) -> Any:
-    """The test AUROC of every tap of a network in results."""
+def _scores(results: Path, origin: Mapping[str, Any]) -> dict[str, float]:
+    """The test AUROC of every tap of a network in results, the mean over seeds."""
     from probe.results import read_rows
 
     rows = read_rows(results)
@@ -153,4 +146,5 @@ def _scores(results: Path, origin: Mapping[str, Any]) -> Any:
         rows = rows[rows[column].eq(value)]
     if rows.empty:
         raise ProbeError(f"'{results}' has no test AUROC of {origin['arch']} with the weights {origin['weights']}")
-    return rows
+    means = rows.groupby("tap")["value"].mean()
+    return dict(zip(means.index, means, strict=True))

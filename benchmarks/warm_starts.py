@@ -1,0 +1,89 @@
+"""Strengths solved side by side, as `solve` does, against one after the other, each from the solution before.
+
+Command: `python benchmarks/warm_starts.py [--arch ARCH] [--weights W] [--data DATA] [--tap TAP ...]` (default ResNet-18
+from scratch on digits, four taps). Nine strengths on five stratified folds of the training split, tap by tap, one
+thread, processor time. Work is counted in iterations of single problems; what one should see: a warm start saves some
+of them, and side by side is faster nevertheless, for its products are larger.
+"""
+
+import argparse
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+
+import probe
+from probe.cache import default_folder
+from probe.probes.designs import Design, Stack
+from probe.probes.linear import _batch
+from probe.probes.solver import AFRESH, EVERY, LIMIT, Targets, _Problem, _Search
+from probe.probes.targets import Target
+from probe.recipes import features_of
+from probe.settings import Extraction, Network
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
+
+
+def search(products: Stack, targets: Targets, strengths: Tensor, start: Tensor | None = None) -> tuple[Tensor, int]:
+    """Weights of all problems, and the iterations they took together."""
+    found = _Search(_Problem(products, targets, strengths))
+    if start is not None:
+        found._now = start.clone()
+        found.afresh()
+    iterations = work = 0
+    while found.note(last=iterations >= LIMIT):
+        for _ in range(EVERY):
+            found.advance()
+        iterations, work = iterations + EVERY, work + EVERY * len(found._active)
+        if iterations % AFRESH == 0:
+            found.afresh()
+    return found.weights, work
+
+
+def one_by_one(products: Stack, targets: Targets, strengths: Tensor, warm: bool) -> int:
+    """The iterations of the strengths in turn, the strongest penalty first."""
+    start, total = None, 0
+    for at in range(strengths.shape[1]):
+        found, work = search(products, targets, strengths[:, at : at + 1], start)
+        start, total = found if warm else None, total + work
+    return total
+
+
+def main() -> None:
+    """Print a line per tap."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="torchvision:resnet18")
+    parser.add_argument("--weights", default="scratch")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--tap", action="append", default=[])
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    data = probe.dataset(given.data)
+    features = features_of(given.arch, given.weights, data, 0, Network(), Extraction(), default_folder())
+    train, k = np.flatnonzero(data.splits == "train"), len(data.classes)
+    split = StratifiedKFold(5, shuffle=True, random_state=0).split(train, data.labels[train])
+    folds = [train[rows] for rows, _ in split]
+    targets = _batch([Target(data.labels[rows], data.task, k, None) for rows in folds], data.task, "cpu")
+    strengths = torch.tensor([STRENGTHS] * len(folds), dtype=torch.float64)
+    print("tap         side by side          warm, in turn         cold, in turn         (seconds, iterations)")
+    for tap in given.tap or list(features)[1::2]:
+        products = Stack([Design(features[tap], rows, "cpu") for rows in folds])
+        cells = []
+        ways: list[tuple[Any, dict[str, Any]]] = [
+            (search, {}),
+            (one_by_one, {"warm": True}),
+            (one_by_one, {"warm": False}),
+        ]
+        for way, how in ways:
+            start = time.process_time()
+            found = way(products, targets, strengths, **how)
+            work = found if isinstance(found, int) else found[1]
+            cells.append(f"{time.process_time() - start:6.2f} {work:12}")
+        print(f"{tap:10}", "   ".join(cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()

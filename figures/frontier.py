@@ -1,0 +1,94 @@
+"""Score against cost: every probe and every trained network, and the frontier that validation finds.
+
+Command: `probe figure frontier --results results` (after `probe layerwise`, or `probe check` for trained networks).
+Rows read: the metric that selects (macro, val and test) of linear probes and trained networks; `params` and `macs`.
+What one should see: a frontier (its taps are named on top) that rises steeply at first and then hardly; where it ends
+before the whole network, what lies beyond costs more and is not better. It is chosen on validation and drawn on test,
+so it may dip.
+"""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from figures.depth_curve import weights_name
+from figures.results import Missing, Results
+from figures.style import COLORS, MARKERS, literal, look, metric_label
+
+COSTS = (("macs", 1e9, r"MACs up to the cut ($10^9$)"), ("params", 1e6, r"parameters up to the cut ($10^6$)"))
+SMALLER_IS_BETTER = ("log_loss", "brier", "ece")
+KEYS = ["arch", "weights", "strategy"]
+
+
+def frontier(rows: pd.DataFrame, metric: str = "auroc", column: str = "full") -> Figure:
+    """A figure of the test score against MACs and against parameters, with the frontier of each.
+
+    Scores are means over seeds; a network is on the frontier when none that costs as little has a better score on
+    validation.
+    """
+    points = tabulate(rows, metric)
+    looks = {key: at for at, key in enumerate(dict.fromkeys(points[KEYS].itertuples(index=False, name=None)))}
+    with plt.rc_context(look(column, aspect=0.46)):
+        figure, axes = plt.subplots(1, 2, sharey=True)
+        for place, (cost, unit, label) in zip(axes, COSTS, strict=True):
+            for key, at in looks.items():
+                mine = points[(points[KEYS] == list(key)).all(axis=1)]
+                color, marker = COLORS[at % len(COLORS)], MARKERS[at // len(COLORS) + at % len(MARKERS)]
+                place.plot(mine[cost] / unit, mine["test"], marker, color=color, alpha=0.75, label=_named(key, looks))
+            place.set(xscale="log", xlabel=label)
+            place.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            place.xaxis.set_major_formatter("{x:g}")
+            place.xaxis.set_minor_formatter(NullFormatter())
+            place.grid(axis="y", color="0.9", linewidth=0.5)
+            _draw_front(place, on_front(points, cost, metric), cost, unit)
+        axes[0].set_ylabel(f"test {metric_label(metric)} (macro)")
+        figure.suptitle(literal(str(rows["dataset"].iloc[0])), fontsize="large")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        return figure
+
+
+def redraw(results: Results) -> dict[str, Figure]:
+    """The figure from a folder of results, by file stem."""
+    rows = results.scores(["layerwise"], "probe layerwise")
+    if not rows["metric"].eq("macs").any():
+        raise Missing(f"the features in '{results.folder}' do not say what their taps cost")
+    chosen = results.rows[results.rows["study"].isin(["layerwise", "finetune"])]
+    return {"frontier": frontier(chosen, results.metric, results.column or "full")}
+
+
+def tabulate(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One line per network, weights, strategy ("probe" for linear probes) and tap: costs, scores on val and test."""
+    kinds = rows[rows["method"].isin(["linear", "trained"]) & rows["class"].eq("macro") & rows["metric"].eq(metric)]
+    named = kinds.assign(strategy=kinds["strategy"].where(kinds["method"].eq("trained"), "probe"))
+    scores = named.pivot_table(index=[*KEYS, "tap"], columns="split", values="value", sort=False).reset_index()
+    costs = rows[rows["metric"].isin(["params", "macs"])]
+    wide = costs.pivot_table(index=["arch", "tap"], columns="metric", values="value", sort=False).reset_index()
+    return scores.merge(wide, on=["arch", "tap"])
+
+
+def on_front(points: pd.DataFrame, cost: str, metric: str) -> pd.DataFrame:
+    """Those that no other beats on validation at the same cost or less, cheapest first."""
+    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    order = points.assign(quality=sign * points["val"]).sort_values([cost, "quality"], ascending=[True, False])
+    return order[order["quality"] > order["quality"].cummax().shift(fill_value=float("-inf"))]
+
+
+def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, unit: float) -> None:
+    axes.plot(
+        front[cost] / unit, front["test"], color="0.25", marker="o", markersize=7, markerfacecolor="none",
+        linewidth=0.8, label="frontier, chosen on validation",
+    )  # fmt: skip
+    names = axes.secondary_xaxis("top")
+    names.set_xticks(front[cost] / unit, map(literal, front["tap"]), rotation=90, fontsize=5.5)
+    names.minorticks_off()
+    names.spines["top"].set_visible(False)
+
+
+def _named(key: tuple[str, ...], looks: dict[tuple[str, ...], int]) -> str:
+    """What tells a set of points from the others; an architecture only where there are several."""
+    arch, weights, strategy = key
+    several = len({each[0] for each in looks}) > 1
+    kind = "linear probe" if strategy == "probe" else strategy
+    return literal(", ".join([*([arch] if several else []), weights_name(weights), kind]))

@@ -1,0 +1,49 @@
+"""What commands left in a folder, as recipes read it to draw a figure again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+class Missing(LookupError):
+    """What a recipe reads is not there; the message names the command that writes it."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A folder of results: the `rows` of its results.jsonl, of one data set, and its other files.
+
+    `marks` are the recommended taps, as `depth_curve` takes them, `metric` is the one that is drawn and `column` the
+    width of the figure, None for what suits it.
+    """
+
+    folder: Path
+    rows: pd.DataFrame
+    marks: Sequence[dict[str, str]] = ()
+    metric: str = "auroc"
+    column: str | None = None
+
+    def scores(self, studies: Sequence[str], command: str) -> pd.DataFrame:
+        """The rows of some studies. Raises Missing when one of them has no score in `metric`."""
+        for study in studies:
+            if not (self.rows["study"].eq(study) & self.rows["metric"].eq(self.metric)).any():
+                raise Missing(f"no {self.metric} of '{command}' in '{self.folder}'")
+        return self.rows[self.rows["study"].isin(studies)]
+
+    def path(self, name: str, command: str) -> Path:
+        """A file. Raises Missing where it is not."""
+        if not (path := self.folder / name).is_file():
+            raise Missing(f"no {name} of '{command}' in '{self.folder}'")
+        return path
+
+    def table(self, name: str, command: str) -> pd.DataFrame:
+        """A CSV file. Raises Missing where it is not."""
+        return pd.read_csv(self.path(name, command))
+
+    def facts(self, name: str, command: str) -> Any:
+        """A JSON file. Raises Missing where it is not."""
+        return json.loads(self.path(name, command).read_text(encoding="utf-8"))

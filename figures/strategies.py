@@ -1,0 +1,69 @@
+"""Strategies compared: at every cut the score of the reference, and what other ways of training differ from it.
+
+Command: `probe check --arch resnet50 --data labels.csv` (writes `strategies.pdf`).
+Rows read: `strategies.csv`: per weights, strategy and tap the `score` on test of the reference, and the paired
+difference to it with its interval and Holm's p.
+What one should see: fine-tuning ahead of linear probing where the cut is low, less where it is high; scratch behind
+wherever pretraining helps. Filled symbols are differences that stay below .05 after Holm's correction.
+"""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from figures.depth_curve import weights_name
+from figures.results import Missing, Results
+from figures.style import COLORS, MARKERS, literal, look, metric_label
+
+LEVEL = 0.05  # of p after correction
+APART = 0.7  # of the room of a tap that its strategies share
+
+
+def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
+    """A figure with the reference's score by tap and, beside it, the differences of all others to it, in the metric."""
+    first, metric = table.iloc[0], str(table["metric"].iloc[0])
+    taps = list(dict.fromkeys(table["tap"]))
+    reference = f"{first['against_strategy']}, {weights_name(str(first['against_weights']))}"
+    with plt.rc_context(look(column, aspect=0.2 + 0.055 * len(taps))):
+        figure, (left, right) = plt.subplots(1, 2, sharey=True, width_ratios=(1, 1.7))
+        own = table.drop_duplicates("tap")
+        left.hlines(range(len(taps)), own["reference_low"], own["reference_high"], color="0.4", linewidth=0.8)
+        left.plot(own["reference"], range(len(taps)), "o", color="0.25")
+        left.set_xlabel(f"test {metric_label(metric)} (macro)")
+        left.set_title(literal(reference))
+        left.xaxis.set_major_locator(MaxNLocator(4))
+        _draw_differences(right, table, taps)
+        right.set_xlabel(f"difference in test {metric_label(metric)}, paired")
+        right.set_title(literal(f"{first['dataset']}, {first['arch']}: others minus that"))
+        left.set_yticks(range(len(taps)), map(literal, taps))
+        left.set_ylim(len(taps) - 0.5, -0.5)  # the lowest cut on top
+        left.set_ylabel("tap where the network is cut")
+        named = right.get_legend_handles_labels()
+        figure.legend(*named, loc="outside lower center", ncols=4, title=f"filled: p below {LEVEL:g} (Holm)")
+        return figure
+
+
+def redraw(results: Results) -> dict[str, Figure]:
+    """The figure from a folder of results, by file stem."""
+    table = results.table("strategies.csv", "probe check")
+    if table.empty:
+        raise Missing(f"'{results.folder}' holds one way of training, and nothing to compare it with")
+    return {"strategies": strategies(table, column=results.column or "full")}
+
+
+def _draw_differences(axes: Axes, table: pd.DataFrame, taps: list[str]) -> None:
+    groups = list(table.groupby(["weights", "strategy"], sort=False))
+    axes.axvline(0, color="0.25", linewidth=0.8)
+    for order, ((weights, strategy), mine) in enumerate(groups):
+        y = mine["tap"].map(taps.index) + APART * (order - (len(groups) - 1) / 2) / len(groups)
+        color, shown = COLORS[order % len(COLORS)], mine["p_holm"] < LEVEL
+        axes.hlines(y, mine["ci_low"], mine["ci_high"], color=color, linewidth=0.8)
+        label = literal(f"{strategy}, {weights_name(str(weights))}")
+        look: dict[str, Any] = {"marker": MARKERS[order % len(MARKERS)], "linestyle": "none", "color": color}
+        axes.plot(mine["difference"], y, markerfacecolor="white", label=label, **look)
+        axes.plot(np.where(shown, mine["difference"], np.nan), y, **look)

@@ -1,0 +1,98 @@
+"""Figures drawn again from the files of earlier commands: `probe figure`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from probe.commands.options import as_json
+from probe.errors import ProbeError, reason
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--list", "listed", is_flag=True, help="Tell what can be drawn.")
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+    help="Folder into which other commands wrote.",
+)  # fmt: skip
+@click.option("--data", "dataset", help="Name of the data set, where the folder holds several.")
+@click.option("--metric", default="auroc", show_default=True, help="What is drawn, where a figure shows scores.")
+@click.option("--column", type=click.Choice(["half", "full", "slide"]), help="Width.  [default: what suits the figure]")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the figures.  [default: that of the results]")
+@as_json
+def figure(
+    name: str | None, listed: bool, results: Path, dataset: str | None, metric: str, column: str | None,
+    out: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Draw the figure NAME, or 'all', from the results of other commands, for print or a slide.
+
+    \b
+    Example:
+      probe figure depth-curve --results results --column full
+    """
+    from figures.recipes import MODULES, SIZED, about
+    from probe.names import unknown
+    from probe.results import to_json
+    from probe.runtime import check_folder
+    from probe.tables import text_table
+
+    if listed:
+        lines = {each: about(each) for each in MODULES}
+        click.echo(to_json(lines) if as_json else text_table(["figure", "shows"], list(lines.items())))
+        return
+    if name is None:
+        raise click.UsageError("Missing argument 'NAME'; --list tells what there is, 'all' draws what can be drawn")
+    if name != "all" and name not in MODULES:
+        raise unknown("figure", name, [*MODULES, "all"])
+    if column and name not in (*SIZED, "all"):
+        raise click.UsageError(f"'{name}' has one width; --column is for {', '.join(SIZED)}")
+    check_folder(out or results)
+    found = _gather(results, dataset, metric, column)
+    try:
+        files, left_out = _draw(list(MODULES) if name == "all" else [name], found, out or results, every=name == "all")
+    except OSError as error:
+        raise ProbeError(f"cannot write figures to '{out or results}': {reason(error)}") from None
+    if as_json:
+        click.echo(to_json({"files": files, "left_out": left_out}))
+        return
+    missing = [f"{key} not drawn: {why}" for key, why in left_out.items()]
+    click.echo("\n".join(["written: " + ", ".join(files), *missing]))
+
+
+def _gather(folder: Path, dataset: str | None, metric: str, column: str | None) -> Any:
+    """What the folder holds of one data set."""
+    from figures.results import Results
+    from probe.recommendation import marks
+    from probe.results import frame, read_rows
+
+    if not folder.is_dir():
+        raise ProbeError(f"there is no folder '{folder}'; --results takes the one that other commands wrote into")
+    rows = read_rows(folder / "results.jsonl") if (folder / "results.jsonl").is_file() else frame([])
+    known = rows["dataset"].dropna().unique().tolist()
+    if dataset is not None and dataset not in known:
+        raise ProbeError(f"no results of '{dataset}' in '{folder}'; there are those of {', '.join(known) or 'none'}")
+    if dataset is None and len(known) > 1:
+        raise ProbeError(f"'{folder}' holds results of {', '.join(known)}; choose one with --data")
+    mine = rows[rows["dataset"].eq(dataset or (known[0] if known else ""))]
+    return Results(folder, mine, marks(mine, metric), metric, column)
+
+
+def _draw(names: list[str], found: Any, out: Path, every: bool) -> tuple[list[str], dict[str, str]]:
+    """The files, and what there is nothing for; when a single figure is asked for, that is an error."""
+    from dataclasses import replace
+
+    from figures.recipes import SIZED, draw
+    from figures.results import Missing
+
+    out.mkdir(parents=True, exist_ok=True)
+    files: list[str] = []
+    left_out: dict[str, str] = {}
+    for name in names:
+        try:
+            files += draw(name, found if name in SIZED else replace(found, column=None), out)
+        except Missing as error:
+            left_out[name] = str(error)
+    if left_out and not (every and files):
+        raise ProbeError("; ".join(left_out.values()) if not every else f"'{found.folder}' holds nothing to draw")
+    return files, left_out

@@ -1,0 +1,213 @@
+"""Figures drawn again from files: every recipe, what is missing, tables, and the documents in step."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from test_figures import words
+
+import cli
+from figures.frontier import on_front, tabulate
+from figures.recipes import MODULES, SIZED
+from figures.score_table import score_table
+from figures.strategies import strategies
+from figures.style import INCH, slide
+from probe.differences import strategy_differences
+from probe.recommendation import marks
+from probe.results import append_rows, frame, make_row
+
+ROOT = Path(__file__).parents[1]
+TAPS = ["stem", "layer1.0", "layer2.0"]
+
+
+Scores = tuple[float, ...]
+
+
+def layerwise(dataset: str = "ham", weights: str = "scratch", scores: Scores = (0.7, 0.8, 0.79)) -> list[Any]:
+    made = []
+    for at, (tap, value) in enumerate(zip(TAPS, scores, strict=True)):
+        known = {"study": "layerwise", "dataset": dataset, "arch": "net_18", "weights": weights, "tap": tap}
+        known |= {"depth": (at + 1) / 3, "strategy": "frozen"}
+        made += [make_row(**known, metric=cost, value=unit * 4**at) for cost, unit in (("params", 1e5), ("macs", 1e7))]
+        for split in ("train", "val", "test"):
+            numbers = {"value": value, "ci_low": value - 0.05, "ci_high": value + 0.05}
+            scored = {"method": "linear", "split": split, "metric": "auroc", "class": "macro", "seed": 0}
+            made.append(make_row(**known, **scored, **numbers))
+        gap = {"metric": "auroc_gap", "value": 0.8 - value, "ci_high": 0.05}
+        made.append(make_row(**known, method="linear", split="val", **gap))
+    return made
+
+
+def trained(strategy: str, scores: tuple[float, ...]) -> list[Any]:
+    known = {"study": "finetune", "dataset": "ham", "arch": "net_18", "weights": "scratch", "method": "trained"}
+    return [
+        make_row(**known, tap=tap, strategy=strategy, split=split, metric="auroc", **{"class": "macro"}, seed=0,
+                 value=value, ci_low=value - 0.04, ci_high=value + 0.04)
+        for tap, value in zip(TAPS, scores, strict=True)
+        for split in ("val", "test")
+    ]  # fmt: skip
+
+
+def cells() -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 0.02, 200)
+    made = []
+    for strategy, scores in (("lp", (0.70, 0.80, 0.75)), ("ftl", (0.75, 0.90, 0.76))):
+        for tap, value in zip(TAPS, scores, strict=True):
+            for seed in (0, 1):
+                draws = [value, *(value + shared + rng.normal(0, 0.002, 200))]
+                known = {"weights": "scratch", "tap": tap, "strategy": strategy, "seed": seed}
+                made.append({**known, "val": value, "draws": draws})
+    return made
+
+
+def figure(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, ["figure", *map(str, arguments)])
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    rows = layerwise() + trained("lp", (0.72, 0.8, 0.81)) + trained("ftl", (0.75, 0.85, 0.8))
+    append_rows(tmp_path / "results.jsonl", rows)
+    differences = strategy_differences(cells(), "auroc").assign(dataset="ham", arch="net_18")
+    differences.to_csv(tmp_path / "strategies.csv", index=False)
+    differences.to_csv(tmp_path / "check.csv", index=False)
+    return tmp_path
+
+
+def test_all_draws_what_is_there_and_names_what_is_not(results: Path) -> None:
+    found = json.loads(figure("all", "--results", results, "--json").stdout)
+    stems = {Path(file).stem for file in found["files"]}
+    assert stems == {"layerwise", "check", "strategies", "frontier", "table"}
+    assert all(Path(file).stat().st_size for file in found["files"])
+    assert set(found["left_out"]) == set(MODULES) - {
+        "depth-curve", "probe-and-trained", "strategies", "frontier", "table",
+    }  # fmt: skip
+    assert found["left_out"]["cost"] == f"no cost.json of 'probe cost' in '{results}'"
+
+
+def test_a_slide_and_another_folder(results: Path) -> None:
+    told = figure("depth-curve", "--results", results, "--column", "slide", "--out", results / "slides")
+    assert told.exit_code == 0, told.output
+    assert {path.name for path in (results / "slides").iterdir()} == {"layerwise.pdf", "layerwise.svg", "layerwise.png"}
+    assert 'width="453' in (results / "slides" / "layerwise.svg").read_text()  # points, of 160 mm
+    assert slide()["figure.figsize"][0] * INCH == pytest.approx(160)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["banana"], 1, "unknown figure 'banana'"),
+        (["depth-curv"], 1, "depth-curve"),
+        ([], 2, "--list tells"),
+        (["cost"], 1, "no cost.json of 'probe cost'"),
+        (["cost", "--column", "half"], 2, "'cost' has one width"),
+        (["depth-curve", "--metric", "kappa"], 1, "no kappa of 'probe layerwise'"),
+        (["depth-curve", "--data", "busi"], 1, "no results of 'busi' in"),
+        (["depth-curve", "--results", "nowhere"], 1, "there is no folder 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(results: Path, arguments: list[str], code: int, message: str) -> None:
+    told = figure("--results", results, *arguments)
+    assert told.exit_code == code
+    assert message in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_results_of_two_data_sets_want_a_choice(results: Path) -> None:
+    append_rows(results / "results.jsonl", layerwise("busi"))
+    told = figure("depth-curve", "--results", results)
+    assert (told.exit_code, "choose one with --data" in told.stderr) == (1, True)
+    assert figure("depth-curve", "--results", results, "--data", "busi").exit_code == 0
+
+
+def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
+    told = figure("all", "--results", tmp_path)
+    assert (told.exit_code, "holds nothing to draw" in told.stderr) == (1, True)
+
+
+def test_the_list_names_every_figure() -> None:
+    told = figure("--list").stdout
+    assert all(name in told for name in MODULES)
+
+
+def test_marks_are_the_recommendation() -> None:
+    assert marks(frame(layerwise()), "auroc") == [
+        {"arch": "net_18", "weights": "scratch", "method": "linear", "tap": "layer1.0"}
+    ]
+    assert marks(frame(layerwise()), "kappa") == []
+
+
+def test_differences_are_paired_and_against_the_best_on_validation() -> None:
+    table = strategy_differences(cells(), "auroc").set_index("tap")
+    assert set(table["against_strategy"]) == {"ftl"}
+    np.testing.assert_allclose(table.loc[TAPS, "difference"], [-0.05, -0.1, -0.01])
+    np.testing.assert_allclose(table.loc[TAPS, "reference"], [0.75, 0.9, 0.76])
+    unpaired = table["reference_high"] - table["reference_low"]
+    assert (table["ci_high"] - table["ci_low"] < unpaired / 4).all()  # the images shared by both cancel
+    assert (table["p_holm"] >= table["p"]).all()
+    assert strategy_differences(cells(), "log_loss")["against_strategy"].unique() == ["lp"]
+    assert strategy_differences(cells()[:6], "auroc").empty
+    assert set(strategy_differences(cells()[2:], "auroc")["tap"]) == {"layer1.0", "layer2.0"}  # those of both
+    assert set(strategy_differences(cells()[:10], "auroc")["tap"]) == {"stem", "layer1.0"}
+
+
+def test_the_figure_of_strategies_fills_what_is_significant() -> None:
+    table = strategy_differences(cells(), "auroc").assign(dataset="ham", arch="net_18")
+    table.loc[table["tap"] == "layer1.0", "p_holm"] = 0.2
+    drawn = strategies(table)
+    left, right = drawn.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == TAPS
+    hollow, filled = right.lines[1:]
+    np.testing.assert_allclose(hollow.get_xdata(), [-0.05, -0.1, -0.01])
+    assert np.isnan(filled.get_xdata()).tolist() == [False, True, False]
+    assert "ftl, scratch" in words(drawn)
+
+
+def test_the_frontier_is_chosen_on_validation() -> None:
+    rows = frame(layerwise() + trained("ftl", (0.65, 0.85, 0.85)))
+    rows.loc[(rows["split"] == "test") & (rows["tap"] == "layer1.0"), "value"] = 0.5
+    points = tabulate(rows, "auroc")
+    assert len(points) == 6
+    front = on_front(points, "macs", "auroc")
+    assert list(zip(front["tap"], front["strategy"], strict=True)) == [("stem", "probe"), ("layer1.0", "ftl")]
+    assert front["test"].tolist() == [0.7, 0.5]
+    assert on_front(points, "macs", "log_loss")[["tap", "strategy"]].to_numpy().tolist() == [["stem", "ftl"]]
+
+
+def test_tables_are_bold_where_intervals_reach_the_best(results: Path) -> None:
+    table = score_table(frame(layerwise(scores=(0.7, 0.8, 0.79)) + layerwise(weights="a_b", scores=(0.9, 0.8, 0.86))))
+    assert table.bold["scratch, linear probe"].tolist() == [False, True, True]
+    assert table.bold["a_b, linear probe"].tolist() == [True, False, True]
+    assert "**0.800 [0.750, 0.850]**" in table.markdown()
+    assert "| stem | 0.700 [0.650, 0.750] |" in table.markdown()
+    latex = table.latex()
+    for piece in (r"\toprule", r"\textbf{0.800 [0.750, 0.850]}", r"a\_b, linear probe", r"95\% intervals"):
+        assert piece in latex
+    assert r"\textbf{0.700" not in latex
+    assert figure("table", "--results", results, "--metric", "auroc").exit_code == 0
+    stored = pd.read_csv(results / "table.csv", index_col=0)
+    assert stored.loc["layer1.0", "scratch, ftl, value"] == 0.85
+    assert (results / "table.tex").read_text().count(r"\\") == 1 + len(TAPS)
+    losses = frame([{**row, "metric": "log_loss"} for row in layerwise() if row["metric"] == "auroc"])
+    low = score_table(losses, "log_loss")
+    assert low.bold["scratch, linear probe"].tolist() == [True, False, False]
+
+
+def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:
+    gallery = (ROOT / "figures" / "gallery" / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for name, module in MODULES.items():
+        for word in ("Command: `probe ", "read: ", "What one should see: "):
+            assert word in str(module.__doc__), name
+        file = f"figures/{Path(str(module.__file__)).name}"
+        assert f"(`{file}`)" in gallery, file
+        assert f"`{name}`" in readme, name
+    shown = set(re.findall(r"\]\(([\w]+\.png)\)", gallery))
+    assert shown == {path.name for path in (ROOT / "figures" / "gallery").glob("*.png")}
+    assert set(SIZED) < set(MODULES)
