@@ -1,4 +1,4 @@
-"""Strategies compared: at every cut the score of the reference, and what other ways of training differ from it.
+"""Strategies compared: at every cut the score of full fine-tuning, and what other ways of training differ from it.
 
 Command: `probe check --arch resnet50 --data labels.csv` (writes `strategies.pdf`).
 Rows read: `strategies.csv`: per weights, strategy and tap the `score` on test of the reference, and the paired

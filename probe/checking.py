@@ -167,7 +167,7 @@ def cell_table(check: Check) -> pd.DataFrame:
 
 
 def difference_table(check: Check) -> pd.DataFrame:
-    """Ways of training against the best of them on validation, at every cut; no line where there is only one."""
+    """Ways of training against full fine-tuning, at every cut; no line where there is only one way."""
     known = {"dataset": check.study.data.name, "arch": check.study.arms[0].arch}
     return strategy_differences(check.cells, check.study.grid.metric).assign(**known)
 

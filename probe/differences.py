@@ -79,15 +79,16 @@ def _rows(
 def strategy_differences(cells: Sequence[Mapping[str, Any]], metric: str) -> pd.DataFrame:
     """Networks trained in other ways minus the reference at the same cut, on test, means over seeds.
 
-    `cells` state `weights, tap, strategy, seed, val` and their `draws` on test; the reference is the weights and
-    strategy with the best mean on validation. Holm's correction is over all of the table. Its score at the cut, with
-    the percentile interval, stands beside each.
+    `cells` state `weights, tap, strategy, seed, val` and their `draws` on test. The reference is full fine-tuning
+    (`ftl`) of given weights where there is such, and of several ways the one with the best mean on validation; its
+    score at the cut, with the percentile interval, stands beside each. Holm's correction is over all of the table.
     """
     sign = -1 if metric in LOWER_IS_BETTER else 1
     ways: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for cell in cells:
         ways.setdefault((cell["weights"], cell["strategy"]), {}).setdefault(cell["tap"], []).append(cell)
-    reference = max(ways, key=lambda way: sign * _mean([cell["val"] for each in ways[way].values() for cell in each]))
+    usual = [way for way in ways if way[0] != "scratch" and way[1] == "ftl"] or list(ways)
+    reference = max(usual, key=lambda way: sign * _mean([cell["val"] for each in ways[way].values() for cell in each]))
     known, first, second = [], [], []
     for way, by_tap in ways.items():
         for tap in [tap for tap in by_tap if way != reference and tap in ways[reference]]:

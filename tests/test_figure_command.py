@@ -143,6 +143,13 @@ def test_marks_are_the_recommendation() -> None:
     assert marks(frame(layerwise()), "kappa") == []
 
 
+def test_fine_tuned_given_weights_are_the_reference() -> None:
+    given = [{**cell, "weights": "w.pth", "val": cell["val"] - 0.3} for cell in cells()]
+    table = strategy_differences([*cells(), *given], "auroc")
+    assert set(zip(table["against_weights"], table["against_strategy"], strict=True)) == {("w.pth", "ftl")}
+    assert len(table) == 9
+
+
 def test_differences_are_paired_and_against_the_best_on_validation() -> None:
     table = strategy_differences(cells(), "auroc").set_index("tap")
     assert set(table["against_strategy"]) == {"ftl"}
@@ -203,8 +210,10 @@ def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:
     gallery = (ROOT / "figures" / "gallery" / "README.md").read_text()
     readme = (ROOT / "README.md").read_text()
     for name, module in MODULES.items():
-        for word in ("Command: `probe ", "read: ", "What one should see: "):
-            assert word in str(module.__doc__), name
+        about = str(module.__doc__)
+        assert "Command: `probe " in about, name
+        assert "\nRows read: " in about or "\nInput: " in about, name
+        assert "What one should see" in about, name
         file = f"figures/{Path(str(module.__file__)).name}"
         assert f"(`{file}`)" in gallery, file
         assert f"`{name}`" in readme, name
