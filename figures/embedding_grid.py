@@ -8,7 +8,7 @@ What one should see: of pretrained weights one cloud at the first taps and colou
 scratch much the same cloud throughout. T says how far to trust a map, S how much of what it shows is in the features.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 from figures.style import COLORS, MARKERS, WIDTHS, literal, paper, told_once
 
 COLUMNS = 6  # panels side by side
-LEFT, GAP, HEAD, FOOT, LINE, TITLE = 0.17, 0.06, 0.15, 0.13, 0.13, 0.22  # inches around panels
+LARGEST = 1.7  # inches of a panel's side
+LEFT, GAP, HEAD, FOOT, LINE, TITLE = 0.17, 0.06, 0.15, 0.13, 0.11, 0.22  # inches around panels
 LETTER, KEY = 0.048, 0.25  # inches that a letter takes in the legend, and a mark with its gaps
 HUES = (*COLORS, "#000000")
-MOST, LONGEST = 14, 40  # classes that can be told apart, letters of a name
-OTHERS = {"color": "0.7", "marker": "."}
+AREAS = dict(zip(MARKERS, (1, 0.785, 1.57, 0.785, 1.57, 1.41), strict=True))  # by which all cover as much
+MOST, LONGEST = 14, 2.0  # classes that can be told apart, inches of a name
 CELLS = 6  # photographs on a side of a panel, at most
 NAMES = {"umap": "UMAP", "pca": "PCA", "tsne": "t-SNE"}
 
@@ -59,9 +60,11 @@ def embedding_grid(points: pd.DataFrame, maps: pd.DataFrame, pictures: Pictures 
     ]
     across = max(len(part) for _, part in lines)
     width = WIDTHS["half" if across <= COLUMNS // 2 else "full"]
-    side = (width - LEFT - GAP * across) / across
-    keys = max(1, int((width - GAP) / (KEY + LETTER * max(map(len, looks)))))
-    bottom = (ceil(len(looks) / keys) + 2) * LINE
+    side = min(LARGEST, (width - LEFT - GAP * across) / across)
+    margin = (width - LEFT - across * (side + GAP)) / 2
+    keys = max(1, int((width - GAP) / (KEY + min(LONGEST, LETTER * max(map(len, looks))))))
+    notes = _notes(maps, 1 if width > WIDTHS["half"] else 2)
+    bottom = (ceil(len(looks) / keys) + 1.5 + len(notes)) * LINE
     height = TITLE + len(lines) * (HEAD + side + FOOT) + bottom
     with plt.rc_context(paper() | {"axes.spines.top": True, "axes.spines.right": True}):
         figure = Figure(figsize=(width, height))
@@ -69,15 +72,17 @@ def embedding_grid(points: pd.DataFrame, maps: pd.DataFrame, pictures: Pictures 
         for at, (name, part) in enumerate(lines):
             low = height - TITLE - (at + 1) * (HEAD + side + FOOT) + FOOT
             middle = (low + side / 2) / height
-            figure.text(0.03 / width, middle, literal(_short(name, side)), rotation=90, va="center", fontsize=6.5)
+            figure.text(
+                (margin + 0.03) / width, middle, literal(_short(name, side)), rotation=90, va="center", fontsize=6.5
+            )
             for column, each in enumerate(part.to_dict(orient="records")):
-                left = LEFT + column * (side + GAP)
+                left = margin + LEFT + column * (side + GAP)
                 axes = figure.add_axes((left / width, low / height, side / width, side / height))
                 panel = points[(points["arm"] == each["arm"]) & (points["tap"] == each["tap"])]
                 _draw(axes, panel, looks, pictures or {})
                 axes.set_title(literal(_short(each["tap"], side)), fontsize=6.5, pad=2)
                 axes.set_xlabel(_quality(each), fontsize=6, labelpad=2)
-        _explain(figure, maps, looks, keys, network)
+        _explain(figure, _title(maps, network), looks, keys, notes)
         return figure
 
 
@@ -121,7 +126,15 @@ def _draw(axes: Axes, panel: pd.DataFrame, looks: Mapping[str, Mapping[str, Any]
     area = float(np.clip(1500 / len(panel), 1.5, 12))
     for name in panel["label"].value_counts().index:
         mine = panel[panel["label"] == name]
-        axes.scatter(mine["x"], mine["y"], s=area, linewidths=0, alpha=0.75, rasterized=True, **looks[name])
+        axes.scatter(
+            mine["x"],
+            mine["y"],
+            s=area * AREAS[looks[name]["marker"]],
+            linewidths=0,
+            alpha=0.75,
+            rasterized=True,
+            **looks[name],
+        )
     (left, bottom), side = _square(panel)
     if pictures:
         for point in spread_images(panel).itertuples():
@@ -150,28 +163,40 @@ def _number(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}")
 
 
-def _explain(
-    figure: Figure, maps: pd.DataFrame, looks: Mapping[str, Mapping[str, Any]], keys: int, network: str
-) -> None:
-    """The title above; below, what the marks and the letters under the panels are."""
-    first, height = maps.iloc[0], figure.get_size_inches()[1]
+def _title(maps: pd.DataFrame, network: str) -> str:
+    first = maps.iloc[0]
     drawn = f"{first['images']:,}" + ("" if first["images"] == first["of"] else f" of {first['of']:,}")
-    words = ", ".join(filter(None, [first["dataset"], network, f"{NAMES[first['method']]} of {drawn} images"]))
-    figure.text(0.5, 1 - 0.05 / height, literal(words), ha="center", va="top", fontsize=7.5)
+    return ", ".join(filter(None, [first["dataset"], network, f"{NAMES[first['method']]} of {drawn} images"]))
+
+
+def _notes(maps: pd.DataFrame, lines: int) -> list[str]:
+    """What the letters under the panels are, in one line or two."""
+    several = maps["silhouette"].isna().all()
+    told = [
+        f"T trustworthiness ({maps['neighbours'].iloc[0]} neighbours)",
+        "no silhouette, for images have several labels" if several else
+        "S silhouette of the classes, in the features / on the map",
+    ]  # fmt: skip
+    return told if lines > 1 else ["   ".join(told)]
+
+
+def _explain(
+    figure: Figure, title: str, looks: Mapping[str, Mapping[str, Any]], keys: int, notes: Sequence[str]
+) -> None:
+    """The title above; below, what the marks are, and the notes."""
+    height = figure.get_size_inches()[1]
+    figure.text(0.5, 1 - 0.05 / height, literal(title), ha="center", va="top", fontsize=7.5)
     marks = [
         Line2D([], [], linestyle="", markersize=3.5, markeredgewidth=0, label=literal(_short(name, LONGEST)), **look)
         for name, look in looks.items()
     ]
+    place = (0.5, (len(notes) + 0.5) * LINE / height)
     figure.legend(
-        handles=marks, ncols=keys, loc="lower center", bbox_to_anchor=(0.5, LINE / height), borderaxespad=0,
-        borderpad=0.3, labelspacing=0.25, handletextpad=0.2, columnspacing=1,
+        handles=marks, ncols=keys, loc="lower center", bbox_to_anchor=place, borderaxespad=0, borderpad=0,
+        labelspacing=0.25, handletextpad=0.2, columnspacing=1,
     )  # fmt: skip
-    note = f"T trustworthiness ({first['neighbours']} neighbours)"
-    if maps["silhouette"].notna().any():
-        note += "   S silhouette of the classes, in the features / on the map"
-    else:
-        note += "; no silhouette, for images have several labels"
-    figure.text(0.5, 0.04 / height, note, ha="center", va="bottom", fontsize=6)
+    for line, note in enumerate(reversed(notes)):
+        figure.text(0.5, (0.04 + line * LINE) / height, note, ha="center", va="bottom", fontsize=6)
 
 
 def _short(text: str, inches: float) -> str:

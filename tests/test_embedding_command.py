@@ -158,7 +158,7 @@ def test_the_command_draws_the_images_of_a_network(tmp_path: Path) -> None:
     assert [Path(file).name for file in answer["files"]] == names
     assert all(Path(file).stat().st_size for file in answer["files"])
     points, maps = read_embedding(tmp_path / "out" / "embedding_pca")
-    assert answer["rows"] == json.loads(maps.to_json(orient="records", double_precision=15))
+    pd.testing.assert_frame_equal(pd.DataFrame(answer["rows"]), maps)
     assert set(maps["images"]) == {50}
     assert set(maps["of"]) == {60}
     assert points.groupby("tap")["image"].agg(tuple).nunique() == 1
@@ -187,13 +187,13 @@ def test_the_command_draws_given_features(tmp_path: Path) -> None:
 def test_what_cannot_be_drawn_is_said_in_a_line(tmp_path: Path) -> None:
     first, dead = given(tmp_path, "first"), given(tmp_path, "dead", dead=True)
     other = ("--features", given(tmp_path, "other", several=True))
-    few, two = given(tmp_path, "few", rows=20), given(tmp_path, "two", rows=2)
+    few, less = given(tmp_path, "few", rows=20), given(tmp_path, "less", rows=12)
     for arguments, message in (
         (("--features", first, "--features", few), "not of the same images"),
         (("--features", first, *other), "'first, given' and 'other, given' do not have the same labels"),
         (("--features", first, "--features", first), "both called 'first, given'"),
         (("--features", dead), "'dead, given, layer3' is the same for every image"),
-        (("--features", two), "takes at least 31 images, not 2"),
+        (("--features", less), "takes at least 31 images, not 12"),
         (("--features", first, "--sample", 20), "takes at least 31 images, not 20"),
         (("--features", first, "--tap", "layer9"), "unknown tap 'layer9'; did you mean"),
         (("--features", first, "--label", "0"), "'0' is for data with several"),

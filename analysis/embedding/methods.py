@@ -1,5 +1,6 @@
 """The methods by name: each puts images that are alike in their features close together on a plane."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from analysis.embedding.reduction import COMPONENTS, reduced
@@ -35,7 +37,8 @@ def embed(
     `pca` is the first two principal components. `tsne` (van der Maaten and Hinton 2008, JMLR 9:2579; `perplexity`) and
     `umap` (McInnes et al. 2018, arXiv:1802.03426; `neighbours`, `min_dist`) are made of the first `components`, and
     both start from the first two, for what they show of the whole depends on where they start (Kobak and Linderman
-    2021, Nature Biotechnology 39:156). All in one thread: a seed gives the same coordinates on any number of cores.
+    2021, Nature Biotechnology 39:156); so only `umap` draws from the seed. All in one thread: the coordinates do not
+    depend on the number of cores.
 
     Raises ProbeError, calling the features `name`, for another method, for features that are not finite or are the
     same for every image, and for as many neighbours, or as large a perplexity, as there are images.
@@ -58,8 +61,11 @@ def _umap(columns: Columns, *, seed: int, neighbours: int, min_dist: float, name
         raise ProbeError(f"'{name}' is of {len(columns)} images, too few for {neighbours} neighbours of each")
     from umap import UMAP  # compiles for seconds
 
-    settings = {"n_neighbors": neighbours, "min_dist": min_dist, "init": "pca"}
-    found: Columns = UMAP(**settings, random_state=seed, n_jobs=1).fit_transform(columns)
+    distances, nearest = NearestNeighbors(n_neighbors=neighbours).fit(columns).kneighbors(columns)
+    settings = {"n_neighbors": neighbours, "min_dist": min_dist, "init": "pca", "n_jobs": 1, "random_state": seed}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "precomputed_knn", UserWarning)  # that nothing can be added to the map
+        found: Columns = UMAP(**settings, precomputed_knn=(nearest, distances, None)).fit_transform(columns)
     return found
 
 

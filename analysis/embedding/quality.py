@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
+from jaxtyping import Float, Shaped
+from numpy import ndarray
 from numpy.typing import NDArray
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import silhouette_score
@@ -29,8 +31,8 @@ class Quality:
 
 def judge(
     x: NDArray[np.generic],
-    coordinates: NDArray[np.floating],
-    labels: NDArray[np.str_] | None = None,
+    coordinates: Float[ndarray, "n 2"],
+    labels: Shaped[ndarray, "n"] | None = None,
     *,
     neighbours: int = 15,
     name: str = "features",

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from jaxtyping import Integer, Shaped
+from numpy import ndarray
 from tqdm import tqdm
 
 from analysis.embedding.methods import embed
@@ -17,9 +18,9 @@ from probe.errors import ProbeError
 
 def embed_arms(
     arms: Mapping[str, Taps],
-    images: NDArray[np.str_],
-    labels: NDArray[np.str_],
-    rows: NDArray[np.integer] | None = None,
+    images: Shaped[ndarray, "n"],
+    labels: Shaped[ndarray, "n"],
+    rows: Integer[ndarray, "m"] | None = None,
     *,
     method: str = "umap",
     neighbours: int = 15,
@@ -47,7 +48,7 @@ def embed_arms(
     return pd.concat(points, ignore_index=True), pd.DataFrame(maps)
 
 
-def _check(arms: Mapping[str, Taps], count: int, chosen: NDArray[np.integer]) -> None:
+def _check(arms: Mapping[str, Taps], count: int, chosen: Integer[ndarray, "m"]) -> None:
     if not any(map(len, arms.values())):
         raise ProbeError("there are no taps to draw")
     for arm, taps in arms.items():
