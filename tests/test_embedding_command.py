@@ -12,7 +12,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 import cli
-from figures.embedding_grid import COLUMNS, MOST, embedding_grid, read_embedding, spread_images
+from figures.embedding_grid import embedding_grid, read_embedding
+from figures.embedding_panel import HUES, MOST, spread_images
 from figures.style import INCH, WIDTHS, save
 from probe.errors import ProbeError
 from probe.settings import Embedding
@@ -71,7 +72,7 @@ def test_panels_show_the_points_and_say_what_they_are() -> None:
     assert "no silhouette, for images have several labels" in several
 
 
-@pytest.mark.parametrize("taps", [1, 3, 4, COLUMNS, 17])
+@pytest.mark.parametrize("taps", [1, 3, 4, 6, 17])
 def test_printed_size_and_nothing_is_cut_off_or_touches(taps: int) -> None:
     figure = embedding_grid(*tables(taps, classes=12))
     figure.canvas.draw()
@@ -112,18 +113,25 @@ def test_what_was_written_is_drawn_again_byte_by_byte(tmp_path: Path) -> None:
         assert Path(one).read_bytes() == Path(other).read_bytes()
 
 
-def test_photographs_stand_where_their_points_are() -> None:
-    points, maps = tables(1)
+def test_images_stand_where_their_points_are_and_hide_none() -> None:
+    points, maps = tables(4)
     shown = spread_images(points)
-    assert 10 < len(shown) < len(points)
+    assert 4 * 2 * 10 < len(shown) < len(points)
     pictures = {name: np.full((20, 30, 3), 99, np.uint8) for name in shown["image"]}
-    axes = embedding_grid(points, maps, pictures).axes[0]
-    panel = shown[shown["arm"] == "net, imagenet"]
-    middles = [(np.mean(image.get_extent()[:2]), np.mean(image.get_extent()[2:])) for image in axes.images]
-    np.testing.assert_allclose(np.sort(middles, 0), np.sort(panel[["x", "y"]], 0), atol=1e-5)
-    left, right, low, high = axes.images[0].get_extent()
-    assert (right - left) / (high - low) == pytest.approx(1.5)
-    assert len(embedding_grid(points, maps).axes[0].images) == 0
+    figure = embedding_grid(points, maps, pictures)
+    assert figure.get_size_inches()[0] == pytest.approx(WIDTHS["full"])
+    for axes, (_, panel) in zip(figure.axes, shown.groupby(["arm", "tap"], sort=False), strict=True):
+        extents = np.array([image.get_extent() for image in axes.images])
+        middles = np.stack([extents[:, :2].mean(1), extents[:, 2:].mean(1)], 1)
+        np.testing.assert_allclose(middles, panel[["x", "y"]], atol=1e-5)
+        width, height = extents[:, 1] - extents[:, 0], extents[:, 3] - extents[:, 2]
+        np.testing.assert_allclose(width / height, 1.5)
+        apart = abs(middles[:, None] - middles).max(2) + 99 * np.eye(len(middles))
+        assert apart.min() >= width.max()
+        low, high = zip(axes.get_xlim(), axes.get_ylim(), strict=True)
+        assert (extents[:, ::2] >= low).all()
+        assert (extents[:, 1::2] <= high).all()
+        assert axes.patches[0].get_edgecolor()[:3] in {mpl.colors.to_rgb(color) for color in HUES}
 
 
 def run(*arguments: object, code: int = 0) -> Result:
@@ -153,7 +161,7 @@ def test_the_command_draws_the_images_of_a_network(tmp_path: Path) -> None:
     names = [
         "embedding_pca.csv",
         "embedding_pca_maps.csv",
-        *(f"embedding_pca.{kind}" for kind in ("pdf", "svg", "png")),
+        *(f"embedding_pca{what}.{kind}" for what in ("", "_images") for kind in ("pdf", "svg", "png")),
     ]
     assert [Path(file).name for file in answer["files"]] == names
     assert all(Path(file).stat().st_size for file in answer["files"])

@@ -31,7 +31,7 @@ THUMBNAIL = 64  # pixels
     help="Draw features made elsewhere, a folder of .npy with rows.csv or an .npz, too; repeatable.",
 )
 @click.option("--label", default="", help="Of several labels per image, the one to colour by.  [default: whether any]")
-@click.option("--thumbnails", is_flag=True, help="Show some of the images at their places.")
+@click.option("--thumbnails", is_flag=True, help="A second figure, with images in the place of points.")
 @click.option("--seed", default=0, show_default=True, help="Of maps, of the images drawn and of scratch weights.")
 @out_folder
 @cache_folder
@@ -106,14 +106,17 @@ def _write(points: Any, maps: Any, images: Any, stem: Path) -> list[str]:
     tables = [f"{stem}.csv", f"{stem}_maps.csv"]
     for table, name in zip((points, maps), tables, strict=True):
         table.to_csv(name, index=False)
-    return [*tables, *save(embedding_grid(points, maps, _pictures(points, images) if images else None), stem)]
+    files = [*tables, *save(embedding_grid(points, maps), stem)]
+    if images:
+        files += save(embedding_grid(points, maps, _pictures(points, images)), f"{stem}_images")
+    return files
 
 
 def _pictures(points: Any, images: Any) -> dict[str, Any]:
     """Small pictures of the images that the figure has room for."""
     import numpy as np
 
-    from figures.embedding_grid import spread_images
+    from figures.embedding_panel import spread_images
 
     place = {name: row for row, name in enumerate(images.ids.tolist())}
     found = {}
