@@ -64,10 +64,10 @@ def draw_points(axes: Axes, panel: pd.DataFrame, looks: Looks) -> None:
 def draw_images(axes: Axes, panel: pd.DataFrame, looks: Looks, pictures: Pictures) -> None:
     """Some of the images around their points, framed and marked in the look of their class."""
     size = _square(panel)[1] / CELLS * 0.92
-    for point in spread_images(panel).itertuples():
-        picture, look = pictures[point.image], looks[point.label]
+    for point in spread_images(panel).to_dict(orient="records"):
+        picture, look = pictures[point["image"]], looks[point["label"]]
         height, width = (size * length / max(picture.shape[:2]) for length in picture.shape[:2])
-        left, low = point.x - width / 2, point.y - height / 2
+        left, low = point["x"] - width / 2, point["y"] - height / 2
         axes.imshow(picture, extent=(left, left + width, low, low + height))
         axes.add_patch(Rectangle((left, low), width, height, fill=False, edgecolor=look["color"], linewidth=0.8))
         axes.scatter(left, low, s=9 * AREAS[look["marker"]], linewidths=0.4, edgecolors="white", zorder=3, **look)
