@@ -106,7 +106,7 @@ def embedding_grid(points: pd.DataFrame, maps: pd.DataFrame, pictures: Pictures 
 
 def _lines(maps: pd.DataFrame, names: Mapping[str, str], columns: int) -> list[Line]:
     return [
-        (names[arm], part.iloc[start : start + columns].to_dict(orient="records"))
+        (names[str(arm)], part.iloc[start : start + columns].to_dict(orient="records"))
         for arm, part in maps.groupby("arm", sort=False)
         for start in range(0, len(part), columns)
     ]
