@@ -10,6 +10,7 @@ import pytest
 from scipy.spatial.distance import cdist, pdist
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import silhouette_samples
+from threadpoolctl import threadpool_limits
 
 from analysis.embedding import embed, embed_arms, judge, one_label, reduced, subsample
 from probe.errors import ProbeError
@@ -72,8 +73,17 @@ def test_principal_components_and_tsne_keep_neighbours() -> None:
         assert not np.allclose(embed(x, "tsne"), embed(x, "tsne", **option), atol=0.01)
 
 
+def test_the_number_of_threads_changes_no_digit() -> None:
+    x = np.random.default_rng(0).normal(size=(600, 512)).astype(np.float32)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            found.append(reduced(x))
+    np.testing.assert_array_equal(*found)
+
+
 def test_two_processes_give_the_same_map(tmp_path: Path) -> None:
-    """All tests of UMAP in one, for every process compiles it anew, 10 s; t-SNE would add up in two threads."""
+    """All tests of UMAP in one, for every process compiles it anew, 10 s."""
     x = clusters()
     np.save(tmp_path / "x.npy", x)
     code = (

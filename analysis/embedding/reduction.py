@@ -5,6 +5,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
 
 from analysis.similarity.centred import Centred
 from probe.errors import ProbeError
@@ -27,5 +28,6 @@ def reduced(
     whole = Centred(name, x).whole()
     solver = "arpack" if components < min(whole.shape) else "full"
     found = PCA(min(components, *whole.shape), svd_solver=solver, random_state=seed)
-    columns: Float[ndarray, "n k"] = found.fit_transform(whole)
+    with threadpool_limits(1):  # more of them add up in another order
+        columns: Float[ndarray, "n k"] = found.fit_transform(whole)
     return columns
