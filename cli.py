@@ -7,6 +7,7 @@ from probe.commands.check import check
 from probe.commands.cost import cost
 from probe.commands.data import audit
 from probe.commands.depth import depth
+from probe.commands.embed import embed
 from probe.commands.extract import extract
 from probe.commands.figure import figure
 from probe.commands.finetune import finetune
@@ -29,7 +30,7 @@ def main() -> None:
 
 
 for command in (
-    archs, taps, audit, extract, layerwise, depth, similarity, cost, truncate, finetune, check, predict, figure,
+    archs, taps, audit, extract, layerwise, depth, similarity, embed, cost, truncate, finetune, check, predict, figure,
     cache_group,
 ):  # fmt: skip
     main.add_command(command)

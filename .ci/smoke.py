@@ -11,6 +11,7 @@ here = Path.cwd()
 os.environ["PROBE_CACHE"] = str(here / "cache")
 command = Path(sys.executable).with_name("probe")
 
+import analysis.embedding  # noqa: E402
 import analysis.similarity  # noqa: E402, F401
 import figures.depth_curve  # noqa: E402, F401
 import probe  # noqa: E402

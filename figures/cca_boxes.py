@@ -47,8 +47,8 @@ def cca_boxes(table: pd.DataFrame, title: str = "", scores: pd.DataFrame | None 
 
 def redraw(results: Results) -> dict[str, Figure]:
     """The figures from a folder of results, by file stem."""
-    results.table("cca.csv", "probe similarity --measure svcca")
-    return {path.stem: figure_of(pd.read_csv(path)) for path in sorted(results.folder.glob("cca*.csv"))}
+    paths = results.paths("cca*.csv", "probe similarity --measure svcca")
+    return {path.stem: figure_of(pd.read_csv(path)) for path in paths}
 
 
 def figure_of(table: pd.DataFrame) -> Figure:

@@ -40,6 +40,12 @@ class Results:
             raise Missing(f"no {name} of '{command}' in '{self.folder}'")
         return path
 
+    def paths(self, pattern: str, command: str) -> list[Path]:
+        """The files that match a pattern. Raises Missing where there is none."""
+        if not (found := sorted(self.folder.glob(pattern))):
+            raise Missing(f"no {pattern} of '{command}' in '{self.folder}'")
+        return found
+
     def table(self, name: str, command: str) -> pd.DataFrame:
         """A CSV file. Raises Missing where it is not."""
         return pd.read_csv(self.path(name, command))

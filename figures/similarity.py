@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from figures.results import Results
-from figures.style import COLORS, DASHES, INCH, MARKERS, WIDTHS, literal, paper
+from figures.style import COLORS, DASHES, INCH, MARKERS, WIDTHS, literal, paper, told_once
 
 LETTER, LINE = 0.047, 2.3 / INCH  # inches that a letter of a tap's name takes, and its line, at 5.5 points
 LARGEST = 0.2  # inches of a cell
@@ -111,12 +111,9 @@ def _page(rows: Sequence[Sequence[Panel]], cell: float, names: float, title: str
 
 def _told_once(table: pd.DataFrame, title: str) -> tuple[pd.DataFrame, str]:
     """The network's name in the title when it is that of all arms, which then bear their weights' alone."""
-    split = [arm.rpartition(", ") for arm in dict.fromkeys([*table["arm_a"], *table["arm_b"]])]
-    if len({arch for arch, _, _ in split}) > 1 or not split[0][0]:
-        return table, title
-    weights = {arch + comma + name: name for arch, comma, name in split}
-    named = table.assign(arm_a=table["arm_a"].map(weights), arm_b=table["arm_b"].map(weights))
-    return named, ", ".join(filter(None, [title, split[0][0]]))
+    names, shared = told_once([*table["arm_a"], *table["arm_b"]])
+    named = table.assign(arm_a=table["arm_a"].map(names), arm_b=table["arm_b"].map(names))
+    return named, ", ".join(filter(None, [title, shared]))
 
 
 def _draw(axes: Axes, panel: Panel, cell: float, limits: tuple[float, float]) -> AxesImage:

@@ -1,5 +1,6 @@
 """How figures look: returned as a dict of matplotlib's own keys, for `plt.rc_context`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -75,6 +76,15 @@ def probe_label(method: str) -> str:
 def literal(text: str) -> str:
     """A name as it is, with no part of it taken for mathematics."""
     return text.replace("$", r"\$")
+
+
+def told_once(arms: Sequence[str]) -> tuple[dict[str, str], str]:
+    """What arms, each "network, weights", are called beside the network's name if all have the same; and that name."""
+    split = {arm: arm.rpartition(", ") for arm in arms}
+    networks = {network for network, _, _ in split.values()}
+    if len(networks) > 1 or networks == {""}:
+        return {arm: arm for arm in arms}, ""
+    return {arm: weights for arm, (_, _, weights) in split.items()}, networks.pop()
 
 
 def save(figure: Figure, stem: Any, formats: tuple[str, ...] = ("pdf", "svg", "png"), dpi: int = DPI) -> list[str]:

@@ -212,7 +212,7 @@ def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:
     for name, module in MODULES.items():
         about = str(module.__doc__)
         assert "Command: `probe " in about, name
-        assert "\nRows read: " in about or "\nInput: " in about, name
+        assert " read: " in about or "\nInput: " in about, name
         assert "What one should see" in about, name
         file = f"figures/{Path(str(module.__file__)).name}"
         assert f"(`{file}`)" in gallery, file

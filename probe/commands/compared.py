@@ -1,4 +1,4 @@
-"""What `probe similarity` compares: pooled features of every image, or whole maps batch by batch."""
+"""Networks side by side: pooled features of the same images, and what `probe similarity` compares, these or maps."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -12,15 +12,11 @@ from probe.settings import Comparison, Extraction, Network
 BATCH = 32  # images compared with each other when maps are; whatever the batch size
 
 
-def of_features(
+def features_by_arm(
     archs: Sequence[str], weights: Sequence[str], images: Any, seed: int, network: Network, extraction: Extraction,
-    given: Sequence[Path], comparison: Comparison, cache: Path | None,
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:  # fmt: skip
-    """Pooled features, all images: rows, what is to be said, and the features by arm."""
-    import numpy as np
-
-    from analysis.similarity import half_samples, measure
-    from analysis.similarity.tables import compare_arms
+    given: Sequence[Path], cache: Path | None,
+) -> tuple[dict[str, Any], list[dict[str, str]]]:  # fmt: skip
+    """Pooled features of the same images, read off networks and made elsewhere, and the arms that were skipped."""
     from probe.cache import default_folder, read_features
     from probe.recipes import features_of
     from probe.study import for_each_arm
@@ -32,12 +28,26 @@ def of_features(
     for each in every[1:]:
         if list(each.ids) != list(every[0].ids):
             raise ProbeError(f"'{every[0].folder}' and '{each.folder}' are not of the same images in the same order")
+    return dict(zip(_arm_names([each.origin for each in every]), every, strict=True)), skipped
+
+
+def of_features(
+    archs: Sequence[str], weights: Sequence[str], images: Any, seed: int, network: Network, extraction: Extraction,
+    given: Sequence[Path], comparison: Comparison, cache: Path | None,
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """Pooled features, all images: rows, what is to be said, and the features by arm."""
+    import numpy as np
+
+    from analysis.similarity import half_samples, measure
+    from analysis.similarity.tables import compare_arms
+
+    arms, skipped = features_by_arm(archs, weights, images, seed, network, extraction, given, cache)
+    first = next(iter(arms.values()))
     generator = np.random.default_rng(seed)
-    rows = len(every[0].ids)
-    halves = half_samples(rows, every[0].groups, comparison.draws, generator)
+    rows = len(first.ids)
+    halves = half_samples(rows, first.groups, comparison.draws, generator)
     orders = generator.permuted(np.tile(np.arange(rows), (comparison.permutations, 1)), axis=1)
     chosen = {key: value for key, value in asdict(comparison).items() if key in ("unbiased", "bandwidth", "keep", "k")}
-    arms = dict(zip(_arm_names([each.origin for each in every]), every, strict=True))
     name = f"unbiased {comparison.measure}" if comparison.unbiased else comparison.measure
     return compare_arms(arms, name, measure(comparison.measure, **chosen), halves, orders), {"skipped": skipped}, arms
 

@@ -3,6 +3,7 @@
 Nothing here loads a library, so that `--help` answers at once.
 """
 
+from probe.settings.embedding import Embedding
 from probe.settings.networks import Batches, Extraction, Head, Network
 from probe.settings.probing import Checks, Depths, MLPSetting, ProbeGrid
 from probe.settings.reading import Reading
@@ -14,6 +15,7 @@ __all__ = [
     "Checks",
     "Comparison",
     "Depths",
+    "Embedding",
     "Extraction",
     "Head",
     "MLPSetting",

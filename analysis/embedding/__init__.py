@@ -1,0 +1,12 @@
+"""Features of many columns drawn on a plane, and how far such a map is to be trusted.
+
+Maps are seeded and made in one thread, so that the same features give the same coordinates in every process.
+"""
+
+from analysis.embedding.labels import one_label, subsample
+from analysis.embedding.methods import METHODS, embed
+from analysis.embedding.quality import Quality, judge
+from analysis.embedding.reduction import reduced
+from analysis.embedding.tables import embed_arms
+
+__all__ = ["METHODS", "Quality", "embed", "embed_arms", "judge", "one_label", "reduced", "subsample"]
