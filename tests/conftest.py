@@ -12,7 +12,9 @@ from huggingface_hub import constants
 from jaxtyping import install_import_hook
 
 CHECKED = ("metrics", "statistics", "probes", "pooling", "transferability", "prediction_depth")
-install_import_hook([*(f"probe.{name}" for name in CHECKED), "analysis.similarity"], "beartype.beartype")
+install_import_hook(
+    [*(f"probe.{name}" for name in CHECKED), "analysis.similarity", "analysis.attribution"], "beartype.beartype"
+)
 
 torch.set_num_threads(1)  # one process per core is faster than two threads in each
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -3,6 +3,7 @@
 Nothing here loads a library, so that `--help` answers at once.
 """
 
+from probe.settings.attribution import Attribution
 from probe.settings.networks import Batches, Extraction, Head, Network
 from probe.settings.probing import Checks, Depths, MLPSetting, ProbeGrid
 from probe.settings.reading import Reading
@@ -10,6 +11,7 @@ from probe.settings.similarity import Comparison
 from probe.settings.training import Training, Tuning
 
 __all__ = [
+    "Attribution",
     "Batches",
     "Checks",
     "Comparison",
