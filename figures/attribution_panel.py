@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from figures.style import WIDTHS, literal, paper
 
 ROWS, ACROSS = 6, 6  # images, and maps of each, on a page
-TOP, FOOT, BAR, GAP, NAME = 0.42, 0.13, 0.62, 0.05, 0.2  # inches: heads, the line under a map, color bar, space, label
+TOP, FOOT, BAR, GAP, NAME = 0.42, 0.13, 0.76, 0.05, 0.2  # inches: heads, the line under a map, color bar, space, label
 LARGEST = 1.1  # inches of a picture
 OUTLINE = "#00E5FF"
 
@@ -73,6 +73,7 @@ def _page(saved: Mapping[str, NDArray[Any]], columns: Sequence[int]) -> Figure:
         height = min(rows * (side + FOOT) - FOOT, 2.4)
         spot = ((wide - BAR + 0.08) / wide, (tall - TOP - height) / tall, 0.08 / wide, height / tall)
         bar = figure.colorbar(image, cax=figure.add_axes(spot))
+        bar.set_ticks([-1, -0.5, 0, 0.5, 1] if bool(saved["signed"]) else [0, 0.5, 1])
         bar.set_label(_units(saved), fontsize=6)
         return figure
 

@@ -162,6 +162,13 @@ def test_grad_cam_under_a_pooled_linear_head_adds_up_to_the_logit() -> None:
     torch.testing.assert_close(found.sum((1, 2)), logits.detach())
 
 
+def test_grad_cam_may_be_zero_because_everything_speaks_against_the_class() -> None:
+    places = torch.rand(3, 5, 4, 4)
+    weight = torch.rand(5, 3)
+    model = AtTap(lambda x: places[: len(x)], lambda y: -(y.mean((2, 3)) @ weight), "nchw")
+    assert (attribute(model, images(3, 4), TARGETS) == 0).all()
+
+
 @pytest.mark.parametrize("arch", LAYOUTS)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_leaves_nothing_behind_and_does_not_depend_on_the_batch(arch: str, method: str) -> None:

@@ -35,12 +35,14 @@ class AtTap:
         return self.above(self.below(images))
 
 
-def grad_cam(model: AtTap, images: Float[Tensor, "n c h w"], targets: Integer[Tensor, "n"]) -> Float[Tensor, "n h w"]:
-    """Grad-CAM of the target's logit at the tap, in logits, brought to the images' size; nothing is below 0.
+def grad_cam(
+    model: AtTap, images: Float[Tensor, "n c h w"], targets: Integer[Tensor, "n"], *, rectified: bool = True
+) -> Float[Tensor, "n h w"]:
+    """Grad-CAM of the target's logit at the tap, in logits, brought to the images' size; `rectified` is cut off at 0.
 
-    Channels are weighted by their mean gradient, summed, and cut off at 0: Selvaraju et al. 2017
-    (arXiv:1610.02391), section 3. Under a mean and a linear layer, the map before that sums to the logit without its
-    intercept. Raises ProbeError for a tap without spatial extent.
+    Channels are weighted by their mean gradient and summed: Selvaraju et al. 2017
+    (arXiv:1610.02391), section 3. Under a mean and a linear layer, the map that is not cut off sums, at the tap's own
+    size, to the logit without its intercept. Raises ProbeError for a tap without spatial extent.
     """
     with torch.no_grad():
         x = model.below(images)
@@ -52,8 +54,10 @@ def grad_cam(model: AtTap, images: Float[Tensor, "n c h w"], targets: Integer[Te
         logits = model.above(x).gather(1, targets[:, None])
         (gradient,) = torch.autograd.grad(logits.sum(), x)
     weights = positions(model, gradient).mean((2, 3), keepdim=True)
-    maps = (weights * places).sum(1, keepdim=True).relu()
-    return interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    maps = (weights * places).sum(1, keepdim=True)
+    return interpolate(
+        maps.relu() if rectified else maps, size=images.shape[-2:], mode="bilinear", align_corners=False
+    )[:, 0]
 
 
 def positions(model: AtTap, x: Tensor) -> Float[Tensor, "n d rows columns"]:

@@ -133,7 +133,8 @@ def attribute(
     from `references` (default: the baseline). The model should be in eval mode.
 
     Raises ProbeError for an unknown method, targets that are no class, a tap without spatial extent, maps that are not
-    finite, and maps that are the same everywhere in every image: the logit does not depend on what they show.
+    finite, and maps that are the same everywhere in every image because the logit does not depend on what they show.
+    Grad-CAM may well be 0 everywhere: then nothing at the tap speaks for the target.
     """
     maps = raw_maps(
         model, images, targets, method, baseline=baseline, references=references, patch=patch, batch_size=batch_size,
@@ -142,12 +143,23 @@ def attribute(
     title = METHODS[method].title + (f" at '{model.name}'" if isinstance(model, AtTap) else "")
     if not maps.isfinite().all():
         raise ProbeError(f"{title} is not finite: the network gives values that float32 does not hold")
-    if (maps.flatten(1).amax(1) == maps.flatten(1).amin(1)).all():
+    if _even(maps) and not (method == "gradcam" and _speaks_against(model, images, targets)):
         raise ProbeError(
             f"{title} is the same everywhere in all {len(maps)} images: the logit does not depend there on what an "
             "image shows (a dead tap, or a head that reads the class token alone)"
         )
     return maps
+
+
+def _even(maps: Tensor) -> bool:
+    return bool((maps.flatten(1).amax(1) == maps.flatten(1).amin(1)).all())
+
+
+def _speaks_against(model: Model, images: Tensor, targets: Tensor) -> bool:
+    """Whether Grad-CAM is 0 because what there is at the tap lowers the logits: that is an answer."""
+    assert isinstance(model, AtTap)
+    pairs = zip(images.split(1), targets.split(1), strict=True)
+    return not all(_even(grad_cam(model, x, y, rectified=False)) for x, y in pairs)
 
 
 def raw_maps(

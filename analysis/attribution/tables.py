@@ -21,9 +21,9 @@ COMPARED = ("energy_in_mask", "pointing_game")
 def long_rows(values: Mapping[str, Float[ndarray, "n"]], **known: str) -> list[dict[str, Any]]:
     """A row per metric and image, numbered as the images are; `known` are arm, tap and randomised."""
     return [
-        {"randomised": "", **known, "metric": metric, "image": i, "value": float(value)}
+        {name: row.get(name, "") for name in COLUMNS}
         for metric, column in values.items()
-        for i, value in enumerate(column)
+        for row in ({**known, "metric": metric, "image": i, "value": float(x)} for i, x in enumerate(column))
     ]
 
 

@@ -17,10 +17,12 @@ from probe.errors import ProbeError
 from probe.extraction import read_batches, read_chunks, transform
 from probe.names import unknown
 from probe.readers import moments, normalised
+from probe.runtime import log
 from probe.settings import Attribution, Batches
 from probe.truncation import Truncated, cascade
 
 REFERENCES = 64  # training images that GradientSHAP draws its baselines from
+FAR = 0.1  # mean completeness gap that is told
 
 
 class Asked:
@@ -45,7 +47,11 @@ class Asked:
 
     def maps(self) -> Tensor:
         """The maps, (n, h, w)."""
-        return attribute(_at_tap(self.model), self.images, self.targets, **self._how(len(self.images)))
+        found = attribute(_at_tap(self.model), self.images, self.targets, **self._how(len(self.images)))
+        empty = int((found.flatten(1).amax(1) <= 0).sum())
+        if empty:
+            log.info("%d of %d maps have no positive value: nothing there speaks for the class", empty, len(found))
+        return found
 
     def numbers(self, maps: Tensor, **known: str) -> list[dict[str, Any]]:
         """A row per number and image."""
@@ -55,6 +61,9 @@ class Asked:
             values["completeness_gap"] = completeness_gap(
                 self.model, self.images, self.targets, maps, filler, self.batches.batch_size
             )
+            missing = float(np.nanmean(values["completeness_gap"]))
+            if missing > FAR:
+                log.warning("the maps miss the change of the logit by %.0f %% of it; take more --steps", 100 * missing)
         if self.masks.any():
             found, covered = maps.cpu().numpy(), area_share(self.masks)
             inside = energy_in_mask(found, self.masks)

@@ -13,16 +13,19 @@ from probe.settings import Attribution, Batches, Network, Reading
 from probe.tables import text_table
 
 FILE = click.Path(path_type=Path, dir_okay=False)
-SHOWN = {  # metric: head of its column
+WHERE = {  # metric: head of its column
     "energy_in_mask": "energy in mask",
-    "mask_area": "area",
+    "mask_area": "its area",
     "pointing_game": "pointing game",
     "completeness_gap": "completeness gap",
+}
+CURVES = {
     "deletion_area": "deletion",
     "deletion_area_random": "at random",
     "insertion_area": "insertion",
     "insertion_area_random": "at random",
 }
+DRAWN = "rank correlation of the maps with those by weights drawn anew"
 
 
 @click.command()
@@ -68,7 +71,7 @@ def attribute(
     found = find_masks(masks, images) if masks else None
     arms = saved_arms(models)
     if arch:
-        arms += probed_arms(arch, weights, taps, images, seed, network, batches, cache or default_folder())
+        arms = probed_arms(arch, weights, taps, images, seed, network, batches, cache or default_folder()) + arms
     explained = explain(arms, images, found, attribution, batches, seed)
     try:
         files = _write(explained, attribution.method, out)
@@ -100,25 +103,28 @@ def _write(explained: Any, method: str, out: Path) -> list[str]:
 
 
 def _lines(summary: Any) -> list[str]:
-    """A table of means over all images; then how the maps change as weights are drawn anew."""
+    """Means over all images: of the maps, of curves, and of how maps change as weights are drawn anew."""
     whole = summary[summary["class"] == "micro"]
-    plain, drawn = whole[whole["randomised"] == ""], whole[whole["randomised"] != ""]
-    heads = [metric for metric in SHOWN if (plain["metric"] == metric).any()]
+    plain = whole[whole["randomised"] == ""]
+    tables = [_table(plain, "metric", WHERE), _table(plain, "metric", CURVES)]
+    ranks = whole[whole["metric"] == "rank_correlation"]
+    last = ranks.groupby(["arm", "tap"], sort=False)["randomised"].transform("last")
+    ends = ranks[ranks["randomised"].isin(["head"]) | (ranks["randomised"] == last)]
+    drawn = _table(
+        ends, "randomised", {part: part if part == "head" else f"down to {part}" for part in ends["randomised"]}
+    )
+    return [line for table in (*tables, [f"{DRAWN}:", *drawn] if drawn else []) for line in table]
+
+
+def _table(rows: Any, column: str, heads: dict[str, str]) -> list[str]:
+    """A line per network and tap, a column per known one of `heads`."""
+    found = {name: head for name, head in heads.items() if rows[column].eq(name).any()}
+    rows = rows[rows[column].isin(found)]
     cells = []
-    for (arm, tap), part in plain.groupby(["arm", "tap"], sort=False):
-        known = {row.metric: _number(row) for row in part.itertuples()}
-        cells.append([arm, tap, *(known.get(metric, "-") for metric in heads)])
-    lines = [text_table(["network", "tap", *(SHOWN[metric] for metric in heads)], cells)] if heads else []
-    if not drawn.empty:
-        ends = drawn.groupby(["arm", "tap"], sort=False).agg({"randomised": ["first", "last"]}).index
-        parts = [drawn[(drawn["arm"] == arm) & (drawn["tap"] == tap)] for arm, tap in ends]
-        cells = [
-            [part["arm"].iloc[0], part["tap"].iloc[0], *(_number(row) for row in part.iloc[[0, -1]].itertuples())]
-            for part in parts
-        ]
-        lines += ["", "rank correlation of the maps with those of a network whose weights are drawn anew:"]
-        lines += [text_table(["network", "tap", "head alone", "all of it"], cells)]
-    return lines
+    for (arm, tap), part in rows.groupby(["arm", "tap"], sort=False):
+        known = dict(zip(part[column], part.apply(_number, axis=1), strict=True))
+        cells.append([arm, tap, *(known.get(name, "-") for name in found)])
+    return [text_table(["network", "tap", *found.values()], cells), ""] if cells else []
 
 
 def _number(row: Any) -> str:

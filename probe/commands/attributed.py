@@ -59,10 +59,7 @@ class Explained:
 
 
 def saved_arms(files: Sequence[Path]) -> list[Arm]:
-    """Networks that were saved. Raises ProbeError for two of the same name."""
-    twice = next((file for file in files if [other.stem for other in files].count(file.stem) > 1), None)
-    if twice is not None:
-        raise ProbeError(f"two networks are called '{twice.stem}'; rename one of the files")
+    """Networks that were saved, called as their files are."""
     arms = []
     for file in files:
         model = load(file)
@@ -74,7 +71,7 @@ def probed_arms(
     arch: str, weights: Sequence[str], taps: Sequence[str], data: Dataset, seed: int, network: Network,
     batches: Batches, cache: Path,
 ) -> list[Arm]:  # fmt: skip
-    """A network with every set of weights, and the linear probes of some taps as heads."""
+    """A network with every set of weights, by which it is called, and the linear probes of some taps as heads."""
     from figures.depth_curve import weights_name
 
     extraction = Extraction(**asdict(batches), dtype="float32", compile="off")
@@ -85,7 +82,7 @@ def probed_arms(
         names = [net.stage(tap).name for tap in dict.fromkeys(taps or (net.taps[-1],))]
         features = features_of(arch, source, data, seed, network, extraction, cache)
         depths = {known["tap"]: known["depth"] for known in features.taps if known["tap"] in names}
-        arms.append(Arm(f"{arch}, {weights_name(source)}", arch, source, probed(net, features, names), depths))
+        arms.append(Arm(weights_name(source), arch, source, probed(net, features, names), depths))
     return arms
 
 
@@ -94,8 +91,11 @@ def explain(
 ) -> Explained:
     """Maps of the same images by every network at every tap, and the numbers that say what to think of them.
 
-    Raises ProbeError for targets that are no class, and as `attribute` does.
+    Raises ProbeError for networks of the same name, targets that are no class, and as `attribute` does.
     """
+    names = [arm.name for arm in arms]
+    if len(set(names)) < len(names):
+        raise ProbeError(f"two networks are called '{max(names, key=names.count)}'; rename the file of one")
     rows = _choose(data, settings, seed)
     device = pick_device(batches.device)
     saved: dict[str, Any] = {"arms": [], "taps": [], "targets": [], "maps": []}
@@ -109,8 +109,8 @@ def explain(
                 numbers += one.numbers(maps, arm=arm.name, tap=tap)
             saved["pictures"] = saved.get("pictures", one.pictures.permute(0, 2, 3, 1).numpy())
             saved["masks"] = saved.get("masks", one.masks)
-            names = [model.classes[target] for target in one.targets.tolist()]
-            for key, value in (("arms", arm.name), ("taps", tap), ("targets", names), ("maps", maps.cpu().numpy())):
+            asked = [model.classes[target] for target in one.targets.tolist()]
+            for key, value in (("arms", arm.name), ("taps", tap), ("targets", asked), ("maps", maps.cpu().numpy())):
                 saved[key].append(value)
     method, labels = METHODS[settings.method], np.array(data.label_names())[rows]
     facts = {"method": method.title, "unit": method.unit, "signed": method.signed, "data": data.name}
