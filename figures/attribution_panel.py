@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from figures.style import WIDTHS, literal, paper
@@ -83,8 +84,8 @@ def _draw(axes: Axes, saved: Mapping[str, NDArray[Any]], column: int, row: int) 
     values, signed = saved[f"maps_{column}"][row], bool(saved["signed"])
     largest = float(np.abs(values).max())
     shares = values / largest if largest else values
-    look = {"vmin": -1, "vmax": 1, "cmap": "RdBu_r"} if signed else {"vmin": 0, "vmax": 1, "cmap": "viridis"}
-    image = axes.imshow(shares, **look, interpolation="nearest")
+    colors = "RdBu_r" if signed else "viridis"
+    image = axes.imshow(shares, vmin=-1 if signed else 0, vmax=1, cmap=colors, interpolation="nearest")
     mask = saved["masks"][row]
     if mask.shape == values.shape:
         _outline(axes, mask, "black" if signed else "white")
@@ -115,7 +116,7 @@ def _name_arms(
         left, right = NAME + first * (side + GAP), NAME + last * (side + GAP) + side
         figure.text((left + right) / 2 / wide, 1 - 0.05 / tall, literal(name), ha="center", va="top", fontsize=7)
         if last:
-            line = plt.Line2D([left / wide, right / wide], [1 - 0.22 / tall] * 2, color="0.4", linewidth=0.6)
+            line = Line2D([left / wide, right / wide], [1 - 0.22 / tall] * 2, color="0.4", linewidth=0.6)
             figure.add_artist(line)
 
 

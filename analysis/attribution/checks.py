@@ -29,8 +29,8 @@ def completeness_gap(
     section 3. NaN where image and baseline have the same logit.
     """
     there, blank = (_read(model, x, targets, batch_size) for x in (images, baseline))
-    change = (there - blank).double().cpu().numpy()
-    total = maps.double().sum((1, 2)).cpu().numpy()
+    change = (there - blank).cpu().double().numpy()
+    total = maps.cpu().double().sum((1, 2)).numpy()
     return np.divide(np.abs(total - change), np.abs(change), out=np.full(len(change), np.nan), where=change != 0)
 
 
@@ -60,7 +60,7 @@ def perturbation_curves(
     for share in np.linspace(0, 1, steps + 1):
         replaced = (ranks < round(share * ranks[0].numel()))[:, None]
         curve.append(_read(probabilities, torch.where(replaced, last, first), targets, batch_size))
-    return torch.stack(curve, 1).double().cpu().numpy()
+    return torch.stack(curve, 1).cpu().double().numpy()
 
 
 def area(curves: Float[ndarray, "n steps"]) -> Float[ndarray, "n"]:

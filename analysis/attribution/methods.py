@@ -166,7 +166,7 @@ def raw_maps(
     model: Model, images: Tensor, targets: Tensor, method: str, *, baseline: Tensor | None = None,
     references: Tensor | None = None, patch: int | None = None, batch_size: int = 16, **numbers: int,
 ) -> Float[Tensor, "n h w"]:  # fmt: skip
-    """The same, whatever the maps show: weights drawn at random may well give a dead network."""
+    """The maps of `attribute`, whatever they show: weights drawn at random may well give a dead network."""
     if method not in METHODS:
         raise unknown("method", method, list(METHODS))
     _check(model, images, targets)

@@ -158,7 +158,7 @@ class Asked:
 
     def _probability(self) -> NDArray[Any]:
         chosen = self.model.probabilities(self._logits()).gather(1, self.targets[:, None])
-        found: NDArray[Any] = chosen[:, 0].double().cpu().numpy()
+        found: NDArray[Any] = chosen[:, 0].cpu().double().numpy()
         return found
 
     def _probabilities(self, images: Tensor) -> Tensor:

@@ -98,6 +98,8 @@ def explain(
         raise ProbeError(f"two networks are called '{max(names, key=names.count)}'; rename the file of one")
     rows = _choose(data, settings, seed)
     device = pick_device(batches.device)
+    if len(rows) == 1:
+        log.info("one image: its numbers have no interval")
     saved: dict[str, Any] = {"arms": [], "taps": [], "targets": [], "maps": []}
     numbers: list[dict[str, Any]] = []
     for arm in arms:
