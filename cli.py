@@ -2,6 +2,7 @@
 
 import click
 
+from probe.commands.attribute import attribute
 from probe.commands.cache import cache_group
 from probe.commands.check import check
 from probe.commands.cost import cost
@@ -30,8 +31,8 @@ def main() -> None:
 
 
 for command in (
-    archs, taps, audit, extract, layerwise, depth, similarity, embed, cost, truncate, finetune, check, predict, figure,
-    cache_group,
+    archs, taps, audit, extract, layerwise, depth, similarity, embed, attribute, cost, truncate, finetune, check,
+    predict, figure, cache_group,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -7,6 +7,7 @@ from types import ModuleType
 from matplotlib.figure import Figure
 
 from figures import (
+    attribution_panel,
     cca_boxes,
     cost,
     depth_curve,
@@ -31,6 +32,7 @@ MODULES: dict[str, ModuleType] = {
     "similarity": similarity,
     "cca-boxes": cca_boxes,
     "embedding": embedding_grid,
+    "attribution": attribution_panel,
     "prediction-depth": prediction_depth,
     "cost": cost,
     "table": score_table,

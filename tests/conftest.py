@@ -12,8 +12,9 @@ from huggingface_hub import constants
 from jaxtyping import install_import_hook
 
 CHECKED = ("metrics", "statistics", "probes", "pooling", "transferability", "prediction_depth")
+ANALYSED = ("attribution", "embedding", "similarity")
 install_import_hook(
-    [*(f"probe.{name}" for name in CHECKED), "analysis.embedding", "analysis.similarity"], "beartype.beartype"
+    [f"probe.{name}" for name in CHECKED] + [f"analysis.{name}" for name in ANALYSED], "beartype.beartype"
 )
 
 torch.set_num_threads(1)  # one process per core is faster than two threads in each

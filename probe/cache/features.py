@@ -1,7 +1,7 @@
 """Features of a data set at every tap of a network, as a mapping from tap to memory-mapped array."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,6 +72,13 @@ class Features(Mapping[str, NDArray[np.floating]]):
     def splits(self) -> NDArray[np.str_]:
         """train, val or test."""
         return self.data.splits
+
+    def only(self, taps: Sequence[str]) -> Self:
+        """The features of some taps. Raises KeyError, in words, for one that there is not."""
+        return type(self)(
+            {tap: self[tap] for tap in taps}, self.data, self.folder,
+            [known for known in self.taps if known["tap"] in taps], self.origin, self.details,
+        )  # fmt: skip
 
     def rows(self) -> Iterator[str]:
         """The lines of `rows.csv`: what the rows of the arrays are, with the labels and splits in use now."""

@@ -3,6 +3,7 @@
 from probe.data.arrays import read_npz
 from probe.data.fingerprints import FileHashes
 from probe.data.manifests import read_labels
+from probe.data.masks import Masks, find_masks
 from probe.data.sources import dataset
 from probe.data.splits import SPLITS, draw_folds, draw_order
 from probe.data.table import Dataset, Images, TornGroups, make_dataset
@@ -13,11 +14,13 @@ __all__ = [
     "Dataset",
     "FileHashes",
     "Images",
+    "Masks",
     "TornGroups",
     "dataset",
     "draw_folds",
     "draw_order",
     "find_images",
+    "find_masks",
     "make_dataset",
     "read_labels",
     "read_npz",

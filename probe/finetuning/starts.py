@@ -7,14 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probe.backbones import backbone
 from probe.errors import ProbeError
 from probe.finetuning.strategies import Strategy
 from probe.metrics import LOWER_IS_BETTER, MACRO, ones, score
 from probe.probes import TrainingSet, fit_paths
 from probe.settings import ProbeGrid
 from probe.shapes import Features2d, Labels
-from probe.truncation import Truncated, head_from_probe
+from probe.truncation import Truncated, drawn_again, head_from_probe
 
 
 def draw_weights(model: Truncated, strategy: Strategy, seed: int) -> None:
@@ -25,7 +24,7 @@ def draw_weights(model: Truncated, strategy: Strategy, seed: int) -> None:
     """
     states = [state.weights for state in strategy.stages]
     generator = torch.Generator().manual_seed(seed)
-    fresh = _drawn_again(model, seed) if "random" in states else {}
+    fresh = drawn_again(model, seed) if "random" in states else {}
     with torch.no_grad():
         for stage, weights in zip(model.trunk.stages, states, strict=True):
             for name, tensor in stage.state_dict().items():
@@ -35,17 +34,6 @@ def draw_weights(model: Truncated, strategy: Strategy, seed: int) -> None:
                 tensor.copy_(_like(tensor, generator))
     if all(weights == "random" for weights in states):
         model.trunk.origin = replace(model.trunk.origin, weights="scratch", seed=seed)
-
-
-def _drawn_again(model: Truncated, seed: int) -> dict[str, Tensor]:
-    """The trunk's tensors as its architecture draws them."""
-    origin = model.trunk.origin
-    sizes = origin.preprocessing
-    net = backbone(
-        origin.arch, "scratch", seed=seed, level=origin.level, image_size=sizes.image_size, crop=sizes.crop,
-        modules=origin.modules,
-    )  # fmt: skip
-    return net.cut(model.tap).weights()
 
 
 def _like(tensor: Tensor, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,7 @@
 Nothing here loads a library, so that `--help` answers at once.
 """
 
+from probe.settings.attribution import Attribution
 from probe.settings.embedding import Embedding
 from probe.settings.networks import Batches, Extraction, Head, Network
 from probe.settings.probing import Checks, Depths, MLPSetting, ProbeGrid
@@ -11,6 +12,7 @@ from probe.settings.similarity import Comparison
 from probe.settings.training import Training, Tuning
 
 __all__ = [
+    "Attribution",
     "Batches",
     "Checks",
     "Comparison",

@@ -2,6 +2,10 @@
 
 from probe.truncation.files import load, read_card, save
 from probe.truncation.model import Truncated, truncate
+from probe.truncation.probed import probed
+from probe.truncation.randomised import cascade, drawn_again
 from probe.truncation.starts import head_from_probe
 
-__all__ = ["Truncated", "head_from_probe", "load", "read_card", "save", "truncate"]
+__all__ = [
+    "Truncated", "cascade", "drawn_again", "head_from_probe", "load", "probed", "read_card", "save", "truncate",
+]  # fmt: skip

@@ -1,0 +1,133 @@
+"""What a class rests on in an image: `probe attribute`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.errors import ProbeError
+from probe.settings import Attribution, Batches, Network, Reading
+from probe.tables import text_table
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+WHERE = {  # metric: head of its column
+    "energy_in_mask": "energy in mask",
+    "mask_area": "its area",
+    "pointing_game": "pointing game",
+    "completeness_gap": "completeness gap",
+}
+CURVES = {
+    "deletion_area": "deletion",
+    "deletion_area_random": "at random",
+    "insertion_area": "insertion",
+    "insertion_area_random": "at random",
+}
+DRAWN = "rank correlation of the maps with those by weights drawn anew"
+
+
+@click.command()
+@click.option("--arch", help="A timm id, torchvision:NAME or hf-hub:ORG/NAME, with linear probes as heads.")
+@click.option("--at", "taps", multiple=True, help="A tap whose linear probe is asked; repeatable.  [default: the last]")
+@click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained]")
+@click.option(
+    "--model", "models", multiple=True, type=FILE, help="A network saved by truncate or finetune; repeatable."
+)
+@data_source
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path),
+    help="Where the labelled things lie: a folder of mask images, or a .csv of boxes (file,x0,y0,x1,y1).",
+)
+@click.option("--seed", default=0, show_default=True, help="Of scratch weights, drawn splits, images and baselines.")
+@out_folder
+@cache_folder
+@as_json
+@settings(Attribution, Reading, Network, Batches)
+def attribute(
+    arch: str | None, taps: Sequence[str], weights: Sequence[str], models: Sequence[Path], data: str,
+    masks: Path | None, seed: int, out: Path, cache: Path | None, as_json: bool,
+    attribution: Attribution, reading: Reading, network: Network, batches: Batches,
+) -> None:  # fmt: skip
+    """Show what the logit of a class rests on: for linear probes at taps of ARCH, or for a saved network.
+
+    \b
+    Example:
+      probe attribute --arch resnet50 --at layer2.3 --at layer4.2 --data my_images/labels.csv
+    """
+    if not arch and not models:
+        raise click.UsageError("Missing option '--arch', or '--model': give one or both")
+    if not arch and (taps or weights):
+        raise click.UsageError("--at and --weights go with --arch; a saved network has its own")
+    from probe.commands.attributed import explain, probed_arms, saved_arms
+    from probe.data import dataset, find_masks
+    from probe.results import to_json
+    from probe.runtime import check_folder, default_folder
+
+    check_folder(out)
+    images = dataset(data, seed=seed, cache=cache, **asdict(reading))
+    found = find_masks(masks, images) if masks else None
+    arms = saved_arms(models)
+    if arch:
+        arms = probed_arms(arch, weights, taps, images, seed, network, batches, cache or default_folder()) + arms
+    explained = explain(arms, images, found, attribution, batches, seed)
+    try:
+        files = _write(explained, attribution.method, out)
+    except OSError as error:
+        raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}; the features are kept") from None
+    if as_json:
+        click.echo(to_json({"rows": explained.rows().to_dict(orient="records"), "files": files}))
+        return
+    click.echo("\n".join([*_lines(explained.summary), "written: " + ", ".join(files)]))
+
+
+def _write(explained: Any, method: str, out: Path) -> list[str]:
+    """Maps, numbers by image, rows, and the panel."""
+    import numpy as np
+
+    from figures.attribution_panel import figures_of
+    from figures.style import save
+    from probe.results import append_rows
+
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / f"attribution_{method}"
+    np.savez_compressed(f"{stem}.npz", **explained.saved)
+    explained.table.to_csv(f"{stem}.csv", index=False)
+    append_rows(out / "results.jsonl", explained.rows().to_dict(orient="records"))
+    files = [f"{stem}.npz", f"{stem}.csv", str(out / "results.jsonl")]
+    drawn = figures_of(Path(f"{stem}.npz"))
+    return files + [file for name, figure in drawn.items() for file in save(figure, out / name)]
+
+
+def _lines(summary: Any) -> list[str]:
+    """Means over all images: of the maps, of curves, and of how maps change as weights are drawn anew."""
+    whole = summary[summary["class"] == "micro"]
+    plain = whole[whole["randomised"] == ""]
+    tables = [_table(plain, "metric", WHERE), _table(plain, "metric", CURVES)]
+    ranks = whole[whole["metric"] == "rank_correlation"]
+    last = ranks.groupby(["arm", "tap"], sort=False)["randomised"].transform("last")
+    ends = ranks[ranks["randomised"].isin(["head"]) | (ranks["randomised"] == last)]
+    drawn = _table(
+        ends, "randomised", {part: part if part == "head" else f"down to {part}" for part in ends["randomised"]}
+    )
+    return [line for table in (*tables, [f"{DRAWN}:", *drawn] if drawn else []) for line in table]
+
+
+def _table(rows: Any, column: str, heads: dict[str, str]) -> list[str]:
+    """A line per network and tap, a column per known one of `heads`."""
+    found = {name: head for name, head in heads.items() if rows[column].eq(name).any()}
+    rows = rows[rows[column].isin(found)]
+    cells = []
+    for (arm, tap), part in rows.groupby(["arm", "tap"], sort=False):
+        known = dict(zip(part[column], part.apply(_number, axis=1), strict=True))
+        cells.append([arm, tap, *(known.get(name, "-") for name in found)])
+    return [text_table(["network", "tap", *found.values()], cells), ""] if cells else []
+
+
+def _number(row: Any) -> str:
+    if row.value != row.value:
+        return "-"
+    interval = "" if row.ci_low != row.ci_low else f" ({row.ci_low:.3f}-{row.ci_high:.3f})"
+    return f"{row.value:.3f}{interval}"

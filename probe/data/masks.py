@@ -1,0 +1,102 @@
+"""Where in an image what its label names lies: mask images, or boxes in a table."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from probe.data.images import images_in
+from probe.data.table import Dataset
+from probe.errors import ProbeError, reason
+from probe.runtime import log
+
+CORNERS = (("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"))
+FORMS = "a folder of mask images named as the images are, or a .csv of boxes with the columns file,x0,y0,x1,y1"
+Boxes = NDArray[np.float64]  # (boxes, 4): left, top, right and bottom in pixels
+
+
+class Masks:
+    """A mask for some of a data set's images; `known` (n,) says which."""
+
+    def __init__(self, data: Dataset, source: Mapping[int, Path | Boxes]) -> None:
+        self._data, self._source = data, source
+        self.known = np.isin(np.arange(len(data)), list(source))
+
+    def load(self, index: int) -> Image.Image:
+        """The mask of an image, of its size: 255 inside, 0 outside. Raises ProbeError for another size."""
+        size, source, name = self._data.images.load(index).size, self._source[index], self._data.ids[index]
+        if isinstance(source, Path):
+            mask = _read(source)
+            if mask.size != size:
+                raise ProbeError(f"the mask of '{name}' is {_by(mask.size)} pixels, the image {_by(size)}")
+            return mask
+        mask = Image.new("L", size)
+        for left, top, right, bottom in source.round().astype(int).tolist():
+            if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+                raise ProbeError(f"a box of '{name}', {left},{top},{right},{bottom}, is not in its {_by(size)} pixels")
+            ImageDraw.Draw(mask).rectangle((left, top, right - 1, bottom - 1), fill=255)
+        return mask
+
+
+def find_masks(path: Path, data: Dataset) -> Masks:
+    """The masks of a data set: from a folder, everything but 0 being inside, or boxes from a CSV.
+
+    A mask's name, and `file` in the table, is that of the image, whatever the suffix, or the end of its path. `x1` and
+    `y1` are the first column and row outside of the box. Several boxes of one file are taken together. Raises
+    ProbeError when there are masks for none of the images; how many have none is told.
+    """
+    found: Mapping[str, Path | Boxes]
+    if path.is_dir():
+        found = {_stem(file.relative_to(path).as_posix()): file for file in images_in(path)}
+    elif path.is_file() and path.suffix.lower() == ".csv":
+        found = _boxes(path)
+    else:
+        raise ProbeError(f"no masks at '{path}': give {FORMS}")
+    by_index: dict[int, Path | Boxes] = {}
+    for index, name in enumerate(data.ids):
+        parts = _stem(str(name)).split("/")
+        tails = ("/".join(parts[at:]) for at in range(len(parts)))
+        match = next((tail for tail in tails if tail in found), None)
+        if match is not None:
+            by_index[index] = found[match]
+    if not by_index:
+        raise ProbeError(f"'{path}' has no mask of an image such as '{data.ids[0]}': give {FORMS}")
+    if len(by_index) < len(data):
+        log.info("%d of %d images have no mask", len(data) - len(by_index), len(data))
+    return Masks(data, by_index)
+
+
+def _boxes(path: Path) -> dict[str, Boxes]:
+    try:
+        table = pd.read_csv(path, dtype={"file": str})
+    except Exception as error:  # whatever the first wrong byte leads to
+        raise ProbeError(f"'{path}' is not a readable CSV: {reason(error)}") from None
+    corners = next((list(names) for names in CORNERS if {"file", *names} <= set(table)), None)
+    if corners is None:
+        raise ProbeError(f"'{path}' has the columns {', '.join(map(str, table))}: give {FORMS}")
+    try:
+        table[corners] = table[corners].astype(float)
+    except ValueError as error:
+        raise ProbeError(f"a corner in '{path}' is no number: {reason(error)}") from None
+    return {_stem(str(file)): part[corners].to_numpy() for file, part in table.groupby("file")}
+
+
+def _read(file: Path) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            values = np.asarray(image)
+    except Exception as error:  # a parser of damaged files raises whatever the first wrong byte leads to
+        raise ProbeError(f"cannot read mask '{file}': {reason(error)}") from None
+    inside = values != 0 if values.ndim == 2 else (values[..., :3] != 0).any(2)
+    return Image.fromarray(inside.astype(np.uint8) * 255)
+
+
+def _stem(name: str) -> str:
+    return str(Path(name).with_suffix("").as_posix()) if Path(name).suffix else name
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,40 @@
+"""Truncated networks whose weights are drawn anew."""
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from probe.backbones import backbone
+from probe.truncation.heads import make_head
+from probe.truncation.model import Truncated
+
+
+def drawn_again(model: Truncated, seed: int) -> dict[str, Tensor]:
+    """The trunk's tensors as its architecture draws them. Raises ProbeError when it cannot be built anew."""
+    origin = model.trunk.origin
+    sizes = origin.preprocessing
+    net = backbone(
+        origin.arch, "scratch", seed=seed, level=origin.level, image_size=sizes.image_size, crop=sizes.crop,
+        modules=origin.modules,
+    )  # fmt: skip
+    return net.cut(model.tap).weights()
+
+
+def cascade(model: Truncated) -> Iterator[tuple[str, Truncated]]:
+    """A copy of which ever more is drawn anew, from the head down to the stem, and the name of the last part drawn.
+
+    It is the same object each time. From scratch weights others are drawn than those it has. Adebayo et al. 2018
+    (arXiv:1810.03292), section 3.1, cascading randomization.
+    """
+    seed = (model.trunk.origin.seed + 1) % 2**32
+    fresh, ready = drawn_again(model, seed), copy.deepcopy(model)
+    head = make_head(model.trunk.stage(-1).place, len(model.classes), model.settings, seed)
+    ready.head.load_state_dict(head.state_dict())
+    yield "head", ready
+    for tap in reversed(ready.trunk.taps):
+        with torch.no_grad():
+            for name, tensor in ready.trunk.stage(tap).state_dict().items():
+                tensor.copy_(fresh[name])
+        yield tap, ready
