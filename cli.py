@@ -12,6 +12,7 @@ from probe.commands.finetune import finetune
 from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
 from probe.commands.networks import archs, taps
+from probe.commands.pretrain import pretrain
 from probe.commands.similarity import similarity
 from probe.commands.truncate import predict, truncate
 
@@ -28,7 +29,8 @@ def main() -> None:
 
 
 for command in (
-    archs, taps, audit, extract, layerwise, depth, similarity, cost, truncate, finetune, check, predict, cache_group,
+    archs, taps, audit, extract, layerwise, depth, similarity, cost, truncate, finetune, pretrain, check, predict,
+    cache_group,
 ):  # fmt: skip
     main.add_command(command)
 
