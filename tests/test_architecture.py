@@ -24,8 +24,8 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["metrics", "statistics", "results", "transferability"],
     ["audit", "probes"],
     ["comparison", "recommendation", "differences", "prediction_depth", "truncation"],
-    ["finetuning"],
-    ["study"],
+    ["finetuning", "searching"],
+    ["cells", "study"],
     ["checking", "report"],
     ["commands"],  # the only place where probe, analysis and figures meet
 ]
