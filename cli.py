@@ -6,6 +6,7 @@ from probe.commands.cache import cache_group
 from probe.commands.check import check
 from probe.commands.cost import cost
 from probe.commands.data import audit
+from probe.commands.demo import demo
 from probe.commands.depth import depth
 from probe.commands.extract import extract
 from probe.commands.finetune import finetune
@@ -30,7 +31,7 @@ def main() -> None:
 
 for command in (
     archs, taps, audit, extract, layerwise, depth, similarity, cost, truncate, finetune, pretrain, check, predict,
-    cache_group,
+    demo, cache_group,
 ):  # fmt: skip
     main.add_command(command)
 

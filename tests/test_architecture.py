@@ -27,6 +27,7 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["finetuning", "searching"],
     ["cells", "study"],
     ["checking", "report"],
+    ["demonstration"],
     ["commands"],  # the only place where probe, analysis and figures meet
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
