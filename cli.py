@@ -7,6 +7,7 @@ from probe.commands.cache import cache_group
 from probe.commands.check import check
 from probe.commands.cost import cost
 from probe.commands.data import audit
+from probe.commands.demo import demo
 from probe.commands.depth import depth
 from probe.commands.embed import embed
 from probe.commands.extract import extract
@@ -15,6 +16,7 @@ from probe.commands.finetune import finetune
 from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
 from probe.commands.networks import archs, taps
+from probe.commands.pretrain import pretrain
 from probe.commands.similarity import similarity
 from probe.commands.truncate import predict, truncate
 
@@ -31,8 +33,8 @@ def main() -> None:
 
 
 for command in (
-    archs, taps, audit, extract, layerwise, depth, similarity, embed, attribute, cost, truncate, finetune, check,
-    predict, figure, cache_group,
+    archs, taps, audit, extract, layerwise, depth, similarity, embed, attribute, cost, truncate, finetune, pretrain,
+    check, predict, figure, demo, cache_group,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -1,9 +1,9 @@
 """Do the probes say where to cut? Networks cut at several taps and trained, set beside the probes of these taps."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,25 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from probe.backbones import Backbone, backbone
-from probe.cache.manifest import digest_of
+from probe.cells import Trainer
 from probe.comparison import Verdict, judge
 from probe.data import Dataset, dataset
 from probe.differences import strategy_differences
 from probe.errors import ProbeError
-from probe.finetuning import finetune, request_of
 from probe.metrics import LOWER_IS_BETTER, MACRO
 from probe.names import find_index, unknown
-from probe.results import append_rows, frame, make_row, to_json
-from probe.runtime import default_folder, log
+from probe.results import append_rows, frame, make_row
+from probe.searching import Search, search_cut
 from probe.settings import Extraction, Network, ProbeGrid, Reading, Training, Tuning
+from probe.settings.training import SEARCHES
 from probe.settings.training import STRATEGIES as KNOWN
-from probe.study import Arm, Study, run_layerwise
-from probe.truncation import truncate
+from probe.study import Study, run_layerwise
 
 STUDY = "check"
 STRATEGIES = ("lp", "ftl", "lp-ft")
 SPREAD = 6  # taps that are trained by default, besides the recommended ones
 Known = dict[str, Any]
+Found = tuple[str, str, Search]  # weights, strategy, what was found
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Check:
     """Probes, trained networks, and for every set of weights and strategy what following the probes comes to.
 
     `cells` are one trained network each; `seconds` those of probing, where features from the cache take none, and of
-    training.
+    training; `searches` what a search among them found.
     """
 
     study: Study
@@ -49,6 +48,7 @@ class Check:
     rows: pd.DataFrame = field(repr=False)
     verdicts: list[tuple[str, str, Verdict]]
     seconds: dict[str, float]
+    searches: list[Found] = field(default_factory=list)
 
 
 def run_check(
@@ -59,6 +59,7 @@ def run_check(
     taps: Sequence[str] = (),
     strategies: Sequence[str] = STRATEGIES,
     seeds: Sequence[int] = (0, 1),
+    search: str = "none",
     out: str | Path = "results",
     reading: Reading | None = None,
     network: Network | None = None,
@@ -69,7 +70,8 @@ def run_check(
     """Probe every tap of a network, train it cut at some of them, and compare.
 
     By default about six taps spread over the depth and those the probes recommend are trained, with every strategy
-    and seed; scratch weights with `ftl` alone, for there is nothing in them to keep. Every trained network is kept in
+    and seed; scratch weights with `ftl` alone, for there is nothing in them to keep. With `search` "two-stage" it is
+    the taps that `search_cut` asks for, for each set of weights and strategy. Every trained network is kept in
     `out`/cells, so that a run that was stopped goes on. Raises ProbeError for fewer than three taps, and as
     `run_layerwise` and `finetune` do.
     """
@@ -79,6 +81,10 @@ def run_check(
     for name in strategies:
         if name not in KNOWN:
             raise unknown("strategy", name, KNOWN)
+    if search not in SEARCHES:
+        raise unknown("search", search, SEARCHES)
+    if taps and search != "none":
+        raise ProbeError(f"a {search} search finds its taps itself; leave out {', '.join(map(str, taps))}")
     table = data
     if not isinstance(table, Dataset):
         table = dataset(table, seed=seeds[0], cache=cache, **asdict(reading or Reading()))
@@ -89,65 +95,45 @@ def run_check(
         [arch], weights, table, seeds=seeds, network=network, extraction=extraction, grid=grid, cache=cache
     )
     seconds = {"probing": time.perf_counter() - start}
-    names = _pick_taps(study, taps)
-    jobs = [
-        (arm, tap, strategy, seed)
-        for arm, tap, strategy, seed in product(study.arms, names, dict.fromkeys(strategies), seeds)
-        if arm.weights != "scratch" or strategy == "ftl"
-    ]
-    trainer = _Trainer(arch, table, network, training, tuning, Path(out) / "cells", cache)
-    cells = [trainer.cell(*job) for job in tqdm(jobs, unit="network", disable=None, desc="training")]
+    trainer = Trainer(arch, table, network, training, tuning, Path(out) / "cells", cache)
+    searches: list[Found] = []
+    if search == "none":
+        names = _pick_taps(study, taps)
+        jobs = [
+            (arm.weights, strategy, tap, seed)
+            for arm, tap, strategy, seed in product(study.arms, names, dict.fromkeys(strategies), seeds)
+            if _makes_sense(arm.weights, strategy)
+        ]
+        cells = [trainer.cell(*job) for job in tqdm(jobs, unit="network", disable=None, desc="training")]
+    else:
+        searches, cells = _search(study, trainer, strategies, seeds, training.metric)
+        names = [tap["tap"] for tap in study.arms[0].taps if any(cell["tap"] == tap["tap"] for cell in cells)]
     seconds["training"] = sum(cell["seconds"] for cell in cells)
-    verdicts = _verdicts(study, names, cells, training.metric)
+    verdicts = _verdicts(study, cells, training.metric)
     rows = pd.concat([study.rows, *(frame(cell["rows"]) for cell in cells)], ignore_index=True)
     rows = frame([*rows.to_dict(orient="records"), *_verdict_rows(study, arch, verdicts, training.metric)])
-    return Check(study, names, cells, rows, verdicts, seconds)
+    return Check(study, names, cells, rows, verdicts, seconds, searches)
 
 
-class _Trainer:
-    """Trains one network after the other; what is finished is read from its file."""
+def _makes_sense(weights: str, strategy: str) -> bool:
+    return weights != "scratch" or strategy == "ftl"
 
-    def __init__(
-        self, arch: str, data: Dataset, network: Network, training: Training, tuning: Tuning, folder: Path,
-        cache: str | Path | None,
-    ) -> None:  # fmt: skip
-        self.arch, self.data, self.network, self.training, self.tuning = arch, data, network, training, tuning
-        self.folder, self.cache = folder, Path(cache) if cache else default_folder()
-        self._nets: dict[tuple[str, int], Backbone] = {}
 
-    def cell(self, arm: Arm, tap: str, strategy: str, seed: int) -> Known:
-        """One network, trained or recalled: what it is, its rows, its scores by split, its draws on test."""
-        net, data = self._net(arm.weights, seed), self.data.redraw(seed)
-        model = truncate(net, tap, data.classes, multilabel=data.task == "multilabel", seed=seed)
-        request = request_of(model, data, strategy, seed, self.training, self.tuning, self.cache)
-        known = {"weights": arm.weights, "tap": tap, "strategy": strategy, "seed": seed}
-        named = digest_of({**known, "request": request, "draws": self.training.draws})
-        place = self.folder / f"{named}.json"
-        if place.is_file():
-            found: Known = json.loads(place.read_text(encoding="utf-8"))
-            return found
-        log.info("training %s, %s, cut at %s, %s, seed %d", self.arch, arm.weights, tap, strategy, seed)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        result = finetune(
-            model, data, strategy, seed=seed, training=self.training, tuning=self.tuning,
-            checkpoint=place.with_suffix(".ckpt"), cache=self.cache,
-        )  # fmt: skip
-        cell = {
-            **known, "seconds": result.seconds, "params": model.params, "draws": result.draws["test"].tolist(),
-            "val": float(result.draws["val"][0]), "rows": result.rows.to_dict(orient="records"),
-        }  # fmt: skip
-        written = to_json(cell)
-        place.with_suffix(".tmp").write_text(written, encoding="utf-8")
-        place.with_suffix(".tmp").replace(place)
-        return json.loads(written)  # type: ignore[no-any-return]
-
-    def _net(self, weights: str, seed: int) -> Backbone:
-        drawn = seed if weights == "scratch" else 0
-        if (weights, drawn) not in self._nets:
-            size = self.network.image_size or self.data.image_size
-            settings = asdict(self.network) | {"image_size": size}
-            self._nets = {(weights, drawn): backbone(self.arch, weights, seed=drawn, **settings)}
-        return self._nets[weights, drawn]
+def _search(
+    study: Study, trainer: Trainer, strategies: Sequence[str], seeds: Sequence[int], metric: str
+) -> tuple[list[Found], list[Known]]:
+    """A search for every set of weights and strategy, and all that was trained for it."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    searches: list[Found] = []
+    cells: list[Known] = []
+    for arm, strategy in product(study.arms, dict.fromkeys(strategies)):
+        if _makes_sense(arm.weights, strategy):
+            way = (arm.weights, strategy)
+            train, recall = partial(trainer.cell, *way), partial(trainer.recall, *way)
+            found, mine = search_cut(arm.taps, seeds, train, recall, sign)
+            searches.append((*way, found))
+            cells += mine
+    return searches, cells
 
 
 def write_check(check: Check, out: Path) -> list[str]:
@@ -187,15 +173,17 @@ def _pick_taps(study: Study, wanted: Sequence[str]) -> list[str]:
     return [every[i] for i in sorted(chosen)]
 
 
-def _verdicts(study: Study, taps: Sequence[str], cells: Sequence[Known], metric: str) -> list[tuple[str, str, Verdict]]:
+def _verdicts(study: Study, cells: Sequence[Known], metric: str) -> list[tuple[str, str, Verdict]]:
     sign = -1 if metric in LOWER_IS_BETTER else 1
     found = []
     for arm, draws in zip(study.arms, study.draws, strict=True):
         every = [tap["tap"] for tap in arm.taps]
-        probe = sign * draws["linear", "val"][[every.index(tap) for tap in taps]]
         mine = [cell for cell in cells if cell["weights"] == arm.weights]
         for strategy in dict.fromkeys(cell["strategy"] for cell in mine):
-            val, test = _by_tap([cell for cell in mine if cell["strategy"] == strategy], taps)
+            some = [cell for cell in mine if cell["strategy"] == strategy]
+            taps = list(dict.fromkeys(cell["tap"] for cell in some))
+            probe = sign * draws["linear", "val"][[every.index(tap) for tap in taps]]
+            val, test = _by_tap(some, taps)
             found.append((arm.weights, strategy, judge(taps, probe, sign * val, sign * test)))
     return found
 

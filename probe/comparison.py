@@ -53,13 +53,13 @@ def judge(taps: Sequence[str], probe: ScoreAndDraws, val: NDArray[np.float64], t
         raise ProbeError("a score is not defined: no class has both positive and negative images")
     followed, chosen, oracle = int(probe[:, 0].argmax()), int(val.argmax()), int(test[:, 0].argmax())
     return Verdict(
-        spearman=_estimate(spearman(probe, test)),
-        kendall=_estimate(np.array([kendalltau(*pair).statistic for pair in zip(probe.T, test.T, strict=True)])),
+        spearman=estimate(spearman(probe, test)),
+        kendall=estimate(np.array([kendalltau(*pair).statistic for pair in zip(probe.T, test.T, strict=True)])),
         followed=taps[followed],
         chosen=taps[chosen],
         oracle=taps[oracle],
-        regret=_estimate(test[chosen] - test[followed]),
-        oracle_regret=_estimate(test[oracle] - test[followed]),
+        regret=estimate(test[chosen] - test[followed]),
+        oracle_regret=estimate(test[oracle] - test[followed]),
     )
 
 
@@ -73,6 +73,7 @@ def spearman(first: Draws, second: Draws) -> NDArray[np.float64]:
     return correlation
 
 
-def _estimate(line: NDArray[np.float64]) -> Estimate:
+def estimate(line: NDArray[np.float64]) -> Estimate:
+    """A plain number, the first of a line, and the interval of the draws that follow it."""
     low, high = percentile_interval(line[1:])
     return Estimate(float(line[0]), float(low), float(high))

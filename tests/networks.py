@@ -8,6 +8,7 @@ import torchvision
 from torch import nn
 
 from probe.backbones import Backbone, Origin, Preprocessing, from_module
+from probe.backbones.catalog import find_source
 
 ARCHS: dict[str, int] = {  # image size in pixels: as small as the network takes
     "resnet18": 64, "resnet50": 64, "resnext50_32x4d": 64, "res2net50_14w_8s": 64, "resnetv2_50": 64, "resnest14d": 64,
@@ -26,6 +27,7 @@ ARCHS: dict[str, int] = {  # image size in pixels: as small as the network takes
     "torchvision:mobilenet_v2": 64, "torchvision:mobilenet_v3_small": 64, "torchvision:mnasnet0_5": 64,
     "torchvision:regnet_y_400mf": 64, "torchvision:efficientnet_b0": 64, "torchvision:squeezenet1_0": 64,
     "torchvision:convnext_tiny": 64, "torchvision:vit_b_32": 64, "torchvision:swin_t": 64, "torchvision:swin_v2_t": 64,
+    "cbr:tiny": 64, "cbr:small": 64, "cbr:largew": 64, "cbr:larget": 64,
 }  # fmt: skip
 
 PREPROCESSING = Preprocessing(image_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear")
@@ -35,6 +37,8 @@ def make_network(arch: str, drop: float = 0.2) -> nn.Module:
     """A network with its drop rates on, so that train mode differs from eval mode."""
     torch.manual_seed(0)
     size = ARCHS[arch]
+    if arch.startswith("cbr:"):
+        return find_source(arch).create(None, size)
     if arch.startswith("torchvision:"):
         name = arch.partition(":")[2]
         extra: dict[str, object] = {"image_size": size} if name.startswith("vit") else {}

@@ -24,9 +24,10 @@ ORDER = [  # a module imports from those before it, or from its own package
     ["metrics", "statistics", "results", "transferability"],
     ["audit", "probes"],
     ["comparison", "recommendation", "differences", "prediction_depth", "truncation"],
-    ["finetuning"],
-    ["study"],
+    ["finetuning", "searching"],
+    ["cells", "study"],
     ["checking", "report"],
+    ["demonstration"],
     ["commands"],  # the only place where probe, analysis and figures meet
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

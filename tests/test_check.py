@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from test_study import SMALL, shapes_data
 
 import cli
-from probe import checking
+from probe import cells
 from probe.checking import cell_table, run_check
 from probe.errors import ProbeError
 from probe.results import read_rows
@@ -35,7 +35,7 @@ def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monk
     rows = found.rows[(found.rows.method == "trained") & (found.rows["class"] == "macro")]
     assert rows[rows.metric == "auroc_spearman"].value.item() == pytest.approx(verdict.spearman.value, nan_ok=True)
     assert rows[rows.metric == "auroc_oracle_regret"].value.item() == pytest.approx(lost)
-    monkeypatch.setattr(checking, "finetune", None)  # a second run trains nothing
+    monkeypatch.setattr(cells, "finetune", None)  # a second run trains nothing
     again = run_check("resnet10t", ["scratch"], data, **asked)
     assert again.cells == found.cells
     with pytest.raises(TypeError):  # other settings are other networks
@@ -43,7 +43,7 @@ def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monk
 
 
 def test_fewer_than_three_taps_are_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "finetune", None)
+    monkeypatch.setattr(cells, "finetune", None)
     with pytest.raises(ProbeError, match="2 taps say nothing of an order; take at least 3 of stem"):
         run_check(
             "resnet10t", ["scratch"], shapes_data(60), taps=["stem", "-1"], out=tmp_path, network=SMALL, training=FAST

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from probe.backbones import cuts, tracing
-from probe.backbones.catalog import Source, find_source, list_archs, require, seeded
+from probe.backbones.catalog import Source, find_source, list_archs, seeded
 from probe.backbones.checkpoints import load_state, read_state
 from probe.backbones.network import Backbone, Origin, Preprocessing
+from probe.backbones.published import require
 from probe.backbones.stages import slice_network
 from probe.errors import ProbeError, Unreachable
 from probe.names import check_seed, is_file, unknown
@@ -29,7 +30,7 @@ def backbone(
     crop: str = "squash",
     modules: Sequence[str] = (),
 ) -> Backbone:
-    """A network of timm, torchvision (`torchvision:NAME`) or the hub (`hf-hub:ORG/NAME`), as stages.
+    """A network of timm, torchvision (`torchvision:NAME`), the hub (`hf-hub:ORG/NAME`) or `cbr:NAME`, as stages.
 
     `weights`: "pretrained", the name of a published weight, "scratch" (drawn from `seed`), or a
     state dict's path. `level`: "block", "layer" or "stage". `image_size` in pixels; by default

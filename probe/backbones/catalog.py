@@ -1,39 +1,25 @@
-"""Where networks come from: timm, torchvision and the Hugging Face hub, behind one small interface."""
+"""Where networks come from: timm, torchvision, the Hugging Face hub and `cbr.py`, behind one small interface."""
 
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlparse
 
 import timm
 import torch
 import torchvision
-from huggingface_hub import hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 from timm.data.config import resolve_model_data_config
 from timm.models import get_pretrained_cfg
 from torch import nn
 
+from probe.backbones.cbr import CBR, IMAGE_SIZE, LAYOUTS
 from probe.backbones.checkpoints import AUXILIARY
 from probe.backbones.network import Preprocessing
-from probe.errors import ProbeError, Unreachable
+from probe.backbones.published import HUB, Published, in_torch_hub, on_hub, require
+from probe.errors import Unreachable
 from probe.names import unknown
 
-TORCHVISION, HUB = "torchvision:", "hf-hub:"
-PATIENCE = 5.0  # seconds given to the one attempt to reach published weights
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published weight file: the addresses it may have, and its place on this machine once downloaded."""
-
-    urls: tuple[str, ...]
-    file: Path | None
+TORCHVISION, SMALL = "torchvision:", "cbr:"
 
 
 class Source(Protocol):
@@ -49,18 +35,21 @@ class Source(Protocol):
 
 
 def find_source(arch: str) -> Source:
-    """The source of an architecture: a timm id, `torchvision:NAME` or `hf-hub:ORG/NAME`.
+    """The source of an architecture: a timm id, `torchvision:NAME`, `hf-hub:ORG/NAME` or `cbr:NAME`.
 
     Raises ProbeError for an unknown name, with the near ones.
     """
     if arch.startswith(TORCHVISION):
         return _Torchvision(arch.removeprefix(TORCHVISION))
+    if arch.startswith(SMALL):
+        return _Small(arch.removeprefix(SMALL))
     return _Hub(arch) if arch.startswith(HUB) else _Timm(arch)
 
 
 def list_archs(pattern: str = "*") -> list[str]:
     """Names of all known architectures that match a shell pattern, or contain it."""
     names = timm.list_models() + [TORCHVISION + name for name in _torchvision_names()]
+    names += [SMALL + name for name in LAYOUTS]
     wanted = pattern if any(letter in pattern for letter in "*?[") else f"*{pattern}*"
     return [name for name in names if fnmatch(name, wanted)]
 
@@ -84,8 +73,8 @@ class _Timm:
         if cfg is None or not (cfg.hf_hub_id or (cfg.url and isinstance(cfg.url, str))):
             raise Unreachable(f"no weights are published for {self.name}; use 'scratch' or a file")
         if cfg.hf_hub_id:
-            return _on_hub(cfg.hf_hub_id, cfg.hf_hub_filename or "model.safetensors", "pytorch_model.bin")
-        return _in_torch_hub(str(cfg.url))
+            return on_hub(cfg.hf_hub_id, cfg.hf_hub_filename or "model.safetensors", "pytorch_model.bin")
+        return in_torch_hub(str(cfg.url))
 
     def create(self, tag: str | None, image_size: int | None) -> nn.Module:
         sized: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
@@ -121,10 +110,10 @@ class _Hub(_Timm):
         return []
 
     def published(self, tag: str) -> Published:
-        return _on_hub(self.name.removeprefix(HUB), "model.safetensors", "pytorch_model.bin")
+        return on_hub(self.name.removeprefix(HUB), "model.safetensors", "pytorch_model.bin")
 
     def create(self, tag: str | None, image_size: int | None) -> nn.Module:
-        require(_on_hub(self.name.removeprefix(HUB), "config.json"), self.name)
+        require(on_hub(self.name.removeprefix(HUB), "config.json"), self.name)
         return super().create(tag, image_size)
 
     def _full(self, tag: str | None) -> str:
@@ -142,7 +131,7 @@ class _Torchvision:
         return [weight.name for weight in torchvision.models.get_model_weights(self._name)]
 
     def published(self, tag: str) -> Published:
-        return _in_torch_hub(self._weight(tag).url)
+        return in_torch_hub(self._weight(tag).url)
 
     def create(self, tag: str | None, image_size: int | None) -> nn.Module:
         weight = None if tag is None else self._weight(tag)
@@ -170,27 +159,27 @@ class _Torchvision:
         return weights[tag] if tag else weights.DEFAULT
 
 
-def require(published: Published, arch: str) -> None:
-    """Make sure that a published file is here or can be fetched, with one short attempt.
+class _Small:
+    def __init__(self, name: str) -> None:
+        if name not in LAYOUTS:
+            raise unknown("arch", SMALL + name, list_archs(SMALL + "*"), "'probe archs'")
+        self.name = SMALL + name
+        self._layout = LAYOUTS[name]
 
-    Raises Unreachable otherwise. Left alone, the hub's client would try again for most of a minute.
-    """
-    if published.file is not None:
-        return
-    answers = [_ask(url, arch) for url in published.urls]
-    if all(code in (401, 403, 404, 410) for code in answers):  # other answers may be to the question, not to the file
-        raise Unreachable(f"the weights of {arch} are not given out at {published.urls[0]} ({answers[0]})")
+    def tags(self) -> list[str]:
+        return []
 
+    def published(self, tag: str) -> Published:
+        raise Unreachable(f"no weights are published for {self.name}; use 'scratch' or a file of 'probe pretrain'")
 
-def _ask(url: str, arch: str) -> int:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=PATIENCE) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise Unreachable(f"the weights of {arch} are not on this machine and cannot be fetched: {reason}") from None
+    def create(self, tag: str | None, image_size: int | None) -> nn.Module:
+        return CBR(self._layout)  # takes images of any size
+
+    def preprocessing(self, network: nn.Module, tag: str | None) -> Preprocessing:
+        return Preprocessing(image_size=IMAGE_SIZE, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear")
+
+    def classifier(self, network: nn.Module) -> Sequence[str]:
+        return ["fc"]
 
 
 @contextmanager
@@ -204,22 +193,6 @@ def seeded(seed: int) -> Iterator[None]:
 def _torchvision_names() -> list[str]:
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return names
-
-
-def _on_hub(repo: str, *names: str) -> Published:
-    for name in names:
-        try:
-            found = try_to_load_from_cache(repo, name)
-        except HFValidationError as error:
-            raise ProbeError(f"'{HUB}{repo}' cannot be a name on the hub: {str(error).splitlines()[0]}") from None
-        if isinstance(found, str):
-            return Published((hf_hub_url(repo, name),), Path(found))
-    return Published(tuple(hf_hub_url(repo, name) for name in names), None)
-
-
-def _in_torch_hub(url: str) -> Published:
-    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-    return Published((url,), file if file.is_file() else None)
 
 
 def _without_auxiliary(network: nn.Module) -> nn.Module:

@@ -39,12 +39,13 @@ class Stage(nn.Module):
 
     `shape` is the output of one image and `layout` names its axes (`nchw nhwc ntd nd`); the first
     `prefix` tokens are not the image's (`cls`: the very first is a class token). `macs` counts the
-    multiply-accumulates of one image.
+    multiply-accumulates of one image. `halved` says that it has not the architecture's own width.
     """
 
     def __init__(self, network: nn.Module, cut: Cut, graphs: dict[bool, fx.Graph], flow: Flow, ends: tuple[int, int]):
         super().__init__()
         self.name, self.layout, self.prefix, self.cls = cut.name, cut.layout, cut.prefix, cut.cls
+        self.halved = False
         first, last = (flow.pixels[end] for end in ends)
         self.input_shape, self.shape = flow.shape(first), flow.shape(last)
         self.macs = sum(flow.macs[node] for node in flow.pixels[ends[0] + 1 : ends[1] + 1])

@@ -9,11 +9,11 @@ import click
 
 from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
 from probe.settings import Network, Reading, Training, Tuning
-from probe.settings.training import STRATEGIES
+from probe.settings.training import SEARCHES, STRATEGIES
 
 
 @click.command()
-@click.option("--arch", required=True, help="A timm id, torchvision:NAME or hf-hub:ORG/NAME.")
+@click.option("--arch", required=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME.")
 @click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained and scratch]")
 @data_source
 @click.option(
@@ -24,14 +24,18 @@ from probe.settings.training import STRATEGIES
     show_default=True,
     help="How to train; repeatable. Scratch weights are trained by ftl alone.",
 )  # fmt: skip
+@click.option(
+    "--search", type=click.Choice(SEARCHES), default="none", show_default=True,
+    help="Find the taps to train at by training: ends of stages first, then around the best of them.",
+)  # fmt: skip
 @click.option("--seeds", default=2, show_default=True, help="How often to train each.")
 @out_folder
 @cache_folder
 @as_json
 @settings(Reading, Network, Training, Tuning)
 def check(
-    arch: str, weights: Sequence[str], data: str, taps: Sequence[str], strategies: Sequence[str], seeds: int,
-    out: Path, cache: Path | None, as_json: bool,
+    arch: str, weights: Sequence[str], data: str, taps: Sequence[str], strategies: Sequence[str], search: str,
+    seeds: int, out: Path, cache: Path | None, as_json: bool,
     reading: Reading, network: Network, training: Training, tuning: Tuning,
 ) -> None:  # fmt: skip
     """Train the network cut at several taps, and tell whether the probes were right.
@@ -51,8 +55,8 @@ def check(
 
     check_folder(out)
     found = run_check(
-        arch, weights, data, taps=taps, strategies=strategies, seeds=range(seeds), out=out,
-        reading=reading, network=network, training=training, tuning=tuning, cache=cache,
+        arch, weights, data, taps=taps, strategies=strategies, seeds=range(seeds), search=search,
+        out=out, reading=reading, network=network, training=training, tuning=tuning, cache=cache,
     )  # fmt: skip
     files = write_check(found, out) + save(probe_and_trained(found.rows, training.metric), out / "check")
     if not (differences := difference_table(found)).empty:
@@ -62,7 +66,9 @@ def check(
             {"weights": source, "strategy": strategy, **asdict(verdict)} for source, strategy, verdict in found.verdicts
         ]
         table: Any = cell_table(found).to_dict(orient="records")
-        click.echo(to_json({"verdicts": verdicts, "cells": table, "seconds": found.seconds, "files": files}))
+        searches = [{"weights": source, "strategy": name, **asdict(each)} for source, name, each in found.searches]
+        facts = {"verdicts": verdicts, "searches": searches, "cells": table}
+        click.echo(to_json({**facts, "seconds": found.seconds, "files": files}))
         return
     click.echo("\n".join([*_lines(found, training.metric), "written: " + ", ".join(files)]))
 
@@ -86,8 +92,22 @@ def _lines(found: Any, metric: str) -> list[str]:
             f"  the probe says {verdict.followed}, training everywhere {verdict.chosen}; "
             f"regret in {metric_name(metric)} {regrets}",
         ]
+    lines += [line for source, name, each in found.searches for line in _searched(source, name, each, metric)]
     spent = found.seconds
     return [*lines, f"probing took {spent['probing']:.0f} s, training {spent['training']:.0f} s"]
+
+
+def _searched(weights: str, strategy: str, search: Any, metric: str) -> list[str]:
+    from probe.report import metric_name
+
+    lines = [
+        f"{weights}, {strategy}: searched at {', '.join(search.ends)}, then at {', '.join(search.around) or 'none'}: "
+        f"{search.found}, with {search.trained} networks trained where training everywhere takes {search.every}"
+    ]
+    if search.regret is None:
+        return [*lines, f"  no oracle: of the other taps, {search.missing} have not been trained with these settings"]
+    regrets = f"{_told(search.regret)} (oracle {search.oracle}: {_told(search.oracle_regret)})"
+    return [*lines, f"  training everywhere says {search.chosen}; regret in {metric_name(metric)} {regrets}"]
 
 
 def _told(estimate: Any) -> str:

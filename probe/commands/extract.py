@@ -12,7 +12,7 @@ from probe.tables import text_table
 
 
 @click.command()
-@click.option("--arch", required=True, help="A timm id, torchvision:NAME or hf-hub:ORG/NAME.")
+@click.option("--arch", required=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME.")
 @click.option("--weights", default="pretrained", show_default=True, help=weights_text)
 @data_source
 @click.option("--seed", default=0, show_default=True, help="Of scratch weights and of splits that are drawn.")

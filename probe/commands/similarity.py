@@ -17,7 +17,9 @@ from probe.tables import text_table
 
 
 @click.command()
-@click.option("--arch", "archs", multiple=True, help="A timm id, torchvision:NAME or hf-hub:ORG/NAME; repeatable.")
+@click.option(
+    "--arch", "archs", multiple=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME; repeatable."
+)
 @click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained and scratch]")
 @data_source
 @click.option(

@@ -17,7 +17,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("--arch", required=True, help="A timm id, torchvision:NAME or hf-hub:ORG/NAME.")
+@click.option("--arch", required=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME.")
 @click.option("--at", "tap", required=True, help="The tap to cut at; 'probe taps ARCH' lists them.")
 @click.option("--weights", default="pretrained", show_default=True, help=weights_text)
 @click.option("--classes", type=Names(), help="How many classes, or their names: 7 or a,b,c.")

@@ -1,6 +1,17 @@
 """Fine-tuning: strategies as data, and the one loop that trains them."""
 
+from probe.finetuning.pretraining import Pretrained, pretrain, read_pretraining
 from probe.finetuning.runs import Finetuned, finetune, request_of
 from probe.finetuning.strategies import STRATEGIES, State, Strategy
 
-__all__ = ["STRATEGIES", "Finetuned", "State", "Strategy", "finetune", "request_of"]
+__all__ = [
+    "STRATEGIES",
+    "Finetuned",
+    "Pretrained",
+    "State",
+    "Strategy",
+    "finetune",
+    "pretrain",
+    "read_pretraining",
+    "request_of",
+]

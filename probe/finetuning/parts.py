@@ -41,7 +41,7 @@ def chosen(module: nn.Module, state: State) -> dict[str, nn.Parameter]:
 def check_fits(model: Truncated, strategy: Strategy, training: Training) -> None:
     """Raise ProbeError for a strategy that makes no sense with this network, or in so few epochs."""
     fresh = model.trunk.origin.weights == "scratch" and model.trunk.weights_hash() == model.source_hash
-    copies = [state.weights == "statistics" or (state.pull > 0) for state in strategy.stages]
+    copies = [state.weights in ("statistics", "slim") or state.pull > 0 for state in strategy.stages]
     if fresh and any(copies):
         raise ProbeError(
             f"{strategy.name} is about the given weights, and this network's are random; take pretrained ones or a file"

@@ -14,15 +14,19 @@ from probe.probes import TrainingSet, fit_paths
 from probe.settings import ProbeGrid
 from probe.shapes import Features2d, Labels
 from probe.truncation import Truncated, drawn_again, head_from_probe
+from probe.truncation.heads import make_head
+from probe.truncation.slimming import halve_top
 
 
 def draw_weights(model: Truncated, strategy: Strategy, seed: int) -> None:
-    """Give the stages that are not to keep their weights others, drawn from `seed`.
+    """Give the stages that are not to keep their weights others, drawn from `seed`; halved ones take a new head.
 
     A trunk that keeps none says from then on that it is from scratch. Raises ProbeError for an architecture
-    that cannot be built anew.
+    that cannot be built anew, or not be halved.
     """
     states = [state.weights for state in strategy.stages]
+    if "slim" in states:
+        _slim(model, states, seed)
     generator = torch.Generator().manual_seed(seed)
     fresh = drawn_again(model, seed) if "random" in states else {}
     with torch.no_grad():
@@ -32,8 +36,16 @@ def draw_weights(model: Truncated, strategy: Strategy, seed: int) -> None:
                     tensor.copy_(fresh[name])
             for tensor in stage.parameters() if weights == "statistics" else ():
                 tensor.copy_(_like(tensor, generator))
-    if all(weights == "random" for weights in states):
+    if set(states) <= {"random", "slim"}:
         model.trunk.origin = replace(model.trunk.origin, weights="scratch", seed=seed)
+
+
+def _slim(model: Truncated, states: list[str], seed: int) -> None:
+    count = states.count("slim")
+    if states[-count:] != ["slim"] * count:
+        raise ProbeError("stages to be halved must be the highest, with none of full width among them")
+    model.trunk = halve_top(model.trunk, count, seed)
+    model.head = make_head(model.trunk.stage(-1).place, len(model.classes), model.settings, seed)
 
 
 def _like(tensor: Tensor, generator: torch.Generator) -> Tensor:

@@ -19,7 +19,8 @@ class State:
     """How one stage, or the head, starts and is trained.
 
     `weights`: "given", those of the model; "random", drawn as the architecture draws its own; "statistics",
-    normal with the given mean and variance of each tensor; of the head also "probe". Its learning rate is
+    normal with the given mean and variance of each tensor; "slim", halved in width and drawn anew, which can
+    only be the stages up to the cut, and takes a new head; of the head also "probe". Its learning rate is
     `rate` times that of the run (0: frozen), of biases `bias` times more; `only` names what of it is trained.
     It is frozen before epoch `start`, the first being 1. `pull` is the strength of its pull to where it
     started (the head's to zero), by the norm of order `norm`; see `penalty`.
@@ -195,6 +196,15 @@ def top_from_statistics(depth: int, tuning: Tuning) -> Parts:
     Raghu et al. 2019 (arXiv:1902.07208), "Mean Var" initialisation.
     """
     return _top(depth, tuning, State(weights="statistics"), State()), State(), False
+
+
+@_named("tf")
+def halved_top(depth: int, tuning: Tuning) -> Parts:
+    """Transfusion: the `top_k` highest stages halved in width and drawn anew, the others as given; all trained.
+
+    Raghu et al. 2019 (arXiv:1902.07208), section 5. For convolutional networks; see `halve_top`.
+    """
+    return _top(depth, tuning, State(weights="slim"), State()), State(), False
 
 
 @_named("llrd")

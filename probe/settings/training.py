@@ -9,8 +9,9 @@ from probe.settings.networks import Batches
 
 STRATEGIES = (
     "ftl", "lp", "lp-ft", "scratch", "g-lf", "g-fl", "l1-sp", "l2-sp", "auto-rgn", "top-k", "layer-wise", "lwft",
-    "wt-st", "llrd", "bn-only", "bitfit",
+    "wt-st", "tf", "llrd", "bn-only", "bitfit",
 )  # fmt: skip
+SEARCHES = ("none", "two-stage")  # ways to find the taps that are trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,7 @@ class Training(Batches):
 class Tuning:
     """What strategies can be told; each reads what concerns it."""
 
-    top_k: int = option(1, "Stages that top-k and lwft train and wt-st draws anew, counted from the cut.")
+    top_k: int = option(1, "Stages that top-k and lwft train, wt-st draws anew and tf halves, counted from the cut.")
     rates: tuple[float, ...] = option(
         (0.1,), "Shares of the learning rate in layer-wise: for every stage, bottom to top, or one for all."
     )

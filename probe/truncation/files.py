@@ -11,6 +11,7 @@ from uuid import uuid4
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from probe.backbones import Origin, Preprocessing, backbone
 from probe.backbones.catalog import find_source
@@ -23,6 +24,7 @@ from probe.runtime import check_folder, versions
 from probe.settings import Head
 from probe.truncation.heads import make_head
 from probe.truncation.model import TASKS, Truncated
+from probe.truncation.slimming import halve_top
 
 FORMAT = 1
 CARD = "card"  # its name in the file's metadata
@@ -33,24 +35,29 @@ def save(model: Truncated, path: str | Path) -> dict[str, Any]:
 
     The card is JSON in the file's metadata: architecture, level, tap, head, classes, preprocessing, where the
     weights came from, a hash of all tensors, parameters, MACs, and the latency of one image, measured here and
-    now. Raises ProbeError when the file cannot be written or could not be loaded back.
+    now; `halved` counts the stages, from the cut down, of half the architecture's width.
+
+    Raises ProbeError when the file cannot be written or could not be loaded back.
     """
     place = Path(path)
     check_model_file(place)
     find_source(model.trunk.origin.arch)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.weights().items()}
     card = {**describe(model), "hash": hash_tensors(tensors)}
+    write_tensors(place, tensors, {CARD: json.dumps(card)})
+    return card
+
+
+def write_tensors(place: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a `.safetensors` file in one step. Raises ProbeError when that cannot be done."""
     place.parent.mkdir(parents=True, exist_ok=True)
     new = place.with_name(f".{place.name}.{uuid4().hex}")
     try:
-        new.write_bytes(
-            to_bytes(tensors, {CARD: json.dumps(card)})
-        )  # its own writer leaves a file only its owner reads
+        new.write_bytes(to_bytes(tensors, metadata))  # its own writer leaves a file only its owner reads
         new.replace(place)
     except OSError as error:
         new.unlink(missing_ok=True)
         raise ProbeError(f"cannot write '{place}': {reason(error)}") from None
-    return card
 
 
 def load(path: str | Path) -> Truncated:
@@ -110,6 +117,7 @@ def describe(model: Truncated) -> dict[str, Any]:
         "format": FORMAT,
         **{key: origin[key] for key in ("arch", "level", "modules", "preprocessing")},
         "tap": model.tap,
+        "halved": model.halved,
         "head": asdict(model.settings),
         "classes": model.classes,
         "task": model.task,
@@ -141,7 +149,7 @@ def _rebuild(card: Mapping[str, Any]) -> Truncated:
         arch=arch, weights=source["weights"], seed=source["seed"], level=level, preprocessing=preprocessing,
         modules=modules,
     )  # fmt: skip
-    trunk = net.cut(card["tap"])
+    trunk = halve_top(net.cut(card["tap"]), card.get("halved", 0))
     trunk.origin = origin
     settings, classes = Head(**card["head"]), tuple(card["classes"])
     if card["task"] not in TASKS:

@@ -38,6 +38,11 @@ class Truncated(nn.Module):
         return self.trunk.origin.preprocessing
 
     @property
+    def halved(self) -> int:
+        """How many stages, from the cut down, are of half the architecture's width."""
+        return sum(bool(stage.halved) for stage in self.trunk.stages)
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
         layers = [layer for layer in self.head.modules() if isinstance(layer, nn.Linear)]

@@ -9,6 +9,7 @@ from torch import Tensor
 from probe.backbones import backbone
 from probe.truncation.heads import make_head
 from probe.truncation.model import Truncated
+from probe.truncation.slimming import halve_top
 
 
 def drawn_again(model: Truncated, seed: int) -> dict[str, Tensor]:
@@ -19,7 +20,7 @@ def drawn_again(model: Truncated, seed: int) -> dict[str, Tensor]:
         origin.arch, "scratch", seed=seed, level=origin.level, image_size=sizes.image_size, crop=sizes.crop,
         modules=origin.modules,
     )  # fmt: skip
-    return net.cut(model.tap).weights()
+    return halve_top(net.cut(model.tap), model.halved, seed).weights()
 
 
 def cascade(model: Truncated) -> Iterator[tuple[str, Truncated]]:

@@ -1,0 +1,122 @@
+"""Pretraining: a file that every loader takes, what it holds, and a run that goes on where it was."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+from test_finetune import QUICK, SIZE, same, some_data
+
+import cli
+import probe
+from probe.backbones.network import hash_tensors
+from probe.data import Dataset
+from probe.finetuning import Pretrained, pretrain, read_pretraining
+from probe.finetuning.training import Run
+from probe.results import read_rows
+from probe.settings import Network, Training
+
+NETWORK = Network(image_size=SIZE)
+
+
+def quick(place: Path, arch: str = "test_resnet", data: Dataset | None = None, **changes: Any) -> Pretrained:
+    settings = {name: changes.pop(name) for name in ("epochs", "lr") if name in changes}
+    training = Training(**{**QUICK, "lr": 1e-3, **settings})
+    return pretrain(arch, data or some_data(), place, network=NETWORK, training=training, **changes)
+
+
+@pytest.mark.parametrize("arch", ["test_resnet", "test_vit", "cbr:small", "torchvision:shufflenet_v2_x0_5"])
+def test_the_file_is_taken_as_weights(arch: str, tmp_path: Path) -> None:
+    """Bit by bit up to the last tap; a final norm above it is as it was given, and the classifier is not kept."""
+    made = quick(tmp_path / "w.safetensors", arch, epochs=1)
+    net = probe.backbone(arch, tmp_path / "w.safetensors", image_size=SIZE)
+    assert same(net.weights(), made.training.model.trunk.weights())
+    assert not same(net.weights(), probe.backbone(arch, "scratch", image_size=SIZE).weights())
+    tensors = load_file(tmp_path / "w.safetensors")
+    assert not any(name.startswith(("fc.", "head.fc", "head.weight")) for name in tensors)
+    assert made.card["hash"] == hash_tensors(tensors)
+    model = probe.truncate(net, 1, ["a", "b"])
+    assert probe.finetune(model, some_data(), "lp", training=Training(**QUICK)).best_epoch >= 0
+
+
+def test_the_card_says_what_it_was_trained_on(tmp_path: Path) -> None:
+    data = some_data()
+    made = quick(tmp_path / "w.safetensors", seed=3)
+    card = read_pretraining(made.path)
+    assert card == json.loads(json.dumps(made.card))
+    assert (card["arch"], card["trained_to"], card["seed"]) == ("test_resnet", "layer4.0", 3)
+    assert (card["data"]["name"], card["data"]["classes"], card["data"]["images"]) == ("some", ["a", "b"], len(data))
+    assert card["preprocessing"]["image_size"] == SIZE
+    assert card["start"]["hash"] == probe.backbone("test_resnet", "scratch", seed=3, image_size=SIZE).weights_hash()
+    rows = made.training.rows
+    assert set(rows["study"]) == {"pretrain"}
+    best = made.training.history["val_auroc"].max()
+    assert card["auroc"]["val"] == pytest.approx(best)
+    torch.save({"a": torch.ones(1)}, tmp_path / "other.pth")
+    with pytest.raises(probe.ProbeError, match="cannot read a card from"):
+        read_pretraining(tmp_path / "other.pth")
+    probe.save(made.training.model, tmp_path / "model.safetensors")
+    with pytest.raises(probe.ProbeError, match="has no card of pretraining; 'probe pretrain' makes one"):
+        read_pretraining(tmp_path / "model.safetensors")
+
+
+def test_pretraining_goes_on_from_weights_and_the_final_norm_stays(tmp_path: Path) -> None:
+    first = quick(tmp_path / "first.safetensors", "test_vit", epochs=1)
+    state = load_file(first.path)
+    state["norm.weight"] += 1  # above the last tap
+    save_file(state, tmp_path / "given.safetensors")
+    second = quick(tmp_path / "second.safetensors", "test_vit", epochs=1, weights=tmp_path / "given.safetensors")
+    assert second.card["start"]["hash"] == first.training.model.trunk.weights_hash()
+    assert torch.equal(load_file(second.path)["norm.weight"], state["norm.weight"])
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = quick(tmp_path / "whole.safetensors", epochs=3)
+    train = Run._train
+
+    def stopped(self: Run, epoch: int) -> tuple[float, float]:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return train(self, epoch)
+
+    monkeypatch.setattr(Run, "_train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        quick(tmp_path / "w.safetensors", epochs=3, checkpoint=tmp_path / "kept.pt")
+    assert not (tmp_path / "w.safetensors").exists()
+    monkeypatch.setattr(Run, "_train", train)
+    again = quick(tmp_path / "w.safetensors", epochs=3, checkpoint=tmp_path / "kept.pt")
+    assert again.card["hash"] == whole.card["hash"]
+    assert not (tmp_path / "kept.pt").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
+    with pytest.raises(probe.ProbeError, match=r"a model is a .safetensors file"):
+        quick(tmp_path / "weights.pth")
+
+
+def test_the_command_gives_weights_to_the_others(tmp_path: Path) -> None:
+    data = some_data()
+    images = np.stack([np.asarray(data.images.load(row)) for row in range(len(data))])
+    rows = {split: np.flatnonzero(data.splits == split) for split in ("train", "val", "test")}
+    arrays = {f"{split}_{kind}": column[at] for split, at in rows.items()
+              for kind, column in (("images", images), ("labels", data.labels[:, None]))}  # fmt: skip
+    np.savez(tmp_path / "some.npz", **arrays)
+    common = ["--arch", "test_resnet", "--data", tmp_path / "some.npz", "--image-size", SIZE, "--epochs", 1,
+              "--draws", 100]  # fmt: skip
+    first = ["pretrain", *common, "--out", tmp_path / "one", "--seed", 1, "--json"]
+    found = CliRunner().invoke(cli.main, list(map(str, first)))
+    assert found.exit_code == 0, found.output
+    told = json.loads(found.stdout)
+    assert told["files"][0] == str(tmp_path / "one" / "weights.safetensors")
+    assert all(Path(file).is_file() for file in told["files"])
+    assert set(told["scores"]) == {"train", "val", "test"}
+    assert json.loads((tmp_path / "one" / "run.json").read_text())["settings"]["card"]["seed"] == 1
+    assert set(read_rows(tmp_path / "one" / "results.jsonl")["study"]) == {"pretrain"}
+    second = ["finetune", *common, "--at", "layer2.0", "--weights", told["files"][0], "--out", tmp_path / "two"]
+    found = CliRunner().invoke(cli.main, list(map(str, second)))
+    assert found.exit_code == 0, found.output
+    assert "model.safetensors" in found.stdout
