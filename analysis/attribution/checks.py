@@ -31,7 +31,9 @@ def completeness_gap(
     there, blank = (_read(model, x, targets, batch_size) for x in (images, baseline))
     change = (there - blank).cpu().double().numpy()
     total = maps.cpu().double().sum((1, 2)).numpy()
-    return np.divide(np.abs(total - change), np.abs(change), out=np.full(len(change), np.nan), where=change != 0)
+    gap = np.full(len(change), np.nan)
+    np.divide(np.abs(total - change), np.abs(change), out=gap, where=change != 0)
+    return gap
 
 
 def perturbation_curves(
@@ -65,7 +67,8 @@ def perturbation_curves(
 
 def area(curves: Float[ndarray, "n steps"]) -> Float[ndarray, "n"]:
     """Area under each curve over shares from 0 to 1."""
-    return (curves[:, 1:] + curves[:, :-1]).mean(1) / 2
+    found: ndarray = (curves[:, 1:] + curves[:, :-1]).mean(1) / 2
+    return found
 
 
 def agreement(maps: Float[ndarray, "n h w"], others: Float[ndarray, "n h w"]) -> Float[ndarray, "n"]:
@@ -76,7 +79,9 @@ def agreement(maps: Float[ndarray, "n h w"], others: Float[ndarray, "n h w"]) ->
     a, b = (rankdata(x.reshape(len(x), -1), axis=1) for x in (maps, others))
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     size = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    return np.divide((a * b).sum(1), size, out=np.full(len(a), np.nan), where=size > 0)
+    found = np.full(len(a), np.nan)
+    np.divide((a * b).sum(1), size, out=found, where=size > 0)
+    return found
 
 
 def _ranks(maps: Tensor, seed: int) -> Tensor:

@@ -179,8 +179,7 @@ def raw_maps(
     maps: list[Tensor] = []
     with tqdm(total=len(images), unit="image", desc=method, disable=None, leave=False) as bar:
         for number, (batch, asked, nothing) in enumerate(parts):
-            own = batch.clone()  # so that the given ones stay without gradient
-            job = Job(own, asked, nothing, number * batch_size, batch_size=batch_size, **fixed)
+            job = Job(batch, asked, nothing, number * batch_size, batch_size=batch_size, **fixed)
             maps.append(METHODS[method].maps(model, job).detach().float())
             bar.update(len(batch))
     return torch.cat(maps)
