@@ -293,6 +293,26 @@ def test_minibatches_average_the_unbiased_hsic() -> None:
         assert whole == pytest.approx(linear_cka(*flat, unbiased=True), abs=error)
 
 
+def test_minibatches_have_bands_and_a_null() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(320, 6))
+    maps = {"x": x, "y": x[:, :5] + rng.normal(size=(320, 5)), "z": rng.normal(size=(320, 5))}
+    seen = MinibatchCKA(permutations=40, seed=1)
+    for start in range(0, 320, 32):
+        seen.update((name, each[start : start + 32]) for name, each in maps.items())
+    found = seen.estimate(draws=100)
+    np.testing.assert_allclose(found.value, seen.matrix())
+    np.testing.assert_allclose(np.diag(found.low), 1)
+    exact = [linear_cka(maps[a], maps[b], unbiased=True) for a, b in (("x", "y"), ("x", "z"))]
+    assert found.low[0, 1] < exact[0] < found.high[0, 1]
+    assert found.low[0, 2] < exact[1] < found.high[0, 2]
+    assert 0 < found.null[0, 1] < 0.15 < found.low[0, 1]
+    assert found.value[0, 2] < found.null[0, 2] < 0.15
+    few = MinibatchCKA().update(maps.items()).estimate(draws=100)
+    assert np.isnan(few.low).all()
+    assert np.isnan(few.null).all()
+
+
 def test_minibatches_read_maps_in_whatever_order_they_lie() -> None:
     maps = torch.randn(12, 5, 4, 3, generator=torch.Generator().manual_seed(0))
     other = torch.randn(12, 7, generator=torch.Generator().manual_seed(1)).double()

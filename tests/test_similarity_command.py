@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 
 import cli
-from analysis.similarity import cca_coefficients, estimate, half_samples, linear_cka, measure
+from analysis.similarity import Estimate, cca_coefficients, estimate, half_samples, linear_cka, measure
 from analysis.similarity.tables import cca_table, compare_arms, rows_of_maps
 from figures.cca_boxes import cca_boxes
 from figures.similarity import LINE, heatmaps, lines, shared_taps
@@ -102,9 +102,15 @@ def test_rows_name_every_two_taps_of_every_two_arms() -> None:
         assert row.ci_low <= row.value + 1e-6
     matrix = np.arange(25.0).reshape(5, 5)
     places = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("b", "z")]
-    found = rows_of_maps(places, "minibatch cka", matrix).set_index(["arm_a", "tap_a", "arm_b", "tap_b"])["value"]
-    assert found["a", "y", "b", "z"] == matrix[1, 4]
-    assert found["b", "x", "b", "z"] == matrix[2, 4]
+    mapped = rows_of_maps(places, "minibatch cka", Estimate(matrix, matrix - 1, matrix + 1, matrix / 2))
+    found = mapped.set_index(["arm_a", "tap_a", "arm_b", "tap_b"])
+    for at, value in ((("a", "y", "b", "z"), matrix[1, 4]), (("b", "x", "b", "z"), matrix[2, 4])):
+        assert found.loc[at, ["value", "ci_low", "ci_high", "null"]].tolist() == [
+            value,
+            value - 1,
+            value + 1,
+            value / 2,
+        ]
     assert len(found) == 4 + 6 + 9
 
 

@@ -52,7 +52,7 @@ def estimate(
     `halves` (draws, rows) and `orders` (permutations, rows) may be empty. Raises ProbeError as the measure does.
     """
     value = matrix(features, others)
-    low, high = _band(value, np.array(list(_on_halves(matrix, features, others, halves))))
+    low, high = band(value, np.array(list(_on_halves(matrix, features, others, halves))))
     second = features if others is None else others
     bar = tqdm(orders, unit="permutation", disable=None, leave=False)
     shuffled = [matrix(features, _rows(second, order)) for order in bar]
@@ -69,7 +69,8 @@ def _on_halves(matrix: MatrixOf, features: Taps, others: Taps | None, halves: Bo
             raise ProbeError(f"no band from half of the images: {error}; or ask for no draws") from None
 
 
-def _band(value: Matrix, draws: Float[ndarray, "..."]) -> tuple[Matrix, Matrix]:
+def band(value: Matrix, draws: Float[ndarray, "..."]) -> tuple[Matrix, Matrix]:
+    """The value and the 95 % interval of the draws about their mean; NaN of none."""
     if not len(draws):
         return np.full_like(value, np.nan), np.full_like(value, np.nan)
     interval = value[..., None] + percentile_interval(np.moveaxis(draws - draws.mean(0), 0, -1))

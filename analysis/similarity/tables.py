@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from analysis.similarity.bands import Estimate, estimate
 from analysis.similarity.cca import cca_curve
-from analysis.similarity.centred import Matrix, Taps
+from analysis.similarity.centred import Taps
 from analysis.similarity.measures import MatrixOf
 
 COLUMNS = ("arm_a", "tap_a", "arm_b", "tap_b", "measure", "value", "ci_low", "ci_high", "null")
@@ -29,16 +29,16 @@ def compare_arms(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def rows_of_maps(taps: list[tuple[str, str]], name: str, found: Matrix) -> pd.DataFrame:
-    """The same of a matrix between `taps`, each an arm and a tap, without bands."""
-    none = np.full_like(found, np.nan)
+def rows_of_maps(taps: list[tuple[str, str]], name: str, found: Estimate) -> pd.DataFrame:
+    """The same of an estimate between `taps`, each an arm and a tap."""
     arms = list(dict.fromkeys(arm for arm, _ in taps))
     places = {arm: [at for at, (owner, _) in enumerate(taps) if owner == arm] for arm in arms}
     rows: list[dict[str, Any]] = []
     for a, b in combinations_with_replacement(arms, 2):
         part = np.ix_(places[a], places[b])
         names = [[taps[at][1] for at in places[arm]] for arm in (a, b)]
-        rows += _rows((a, names[0]), (b, names[1]), name, Estimate(found[part], none[part], none[part], none[part]))
+        mine = Estimate(found.value[part], found.low[part], found.high[part], found.null[part])
+        rows += _rows((a, names[0]), (b, names[1]), name, mine)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

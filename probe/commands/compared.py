@@ -53,8 +53,9 @@ def of_features(
 
 
 def of_maps(
-    archs: Sequence[str], weights: Sequence[str], images: Any, seed: int, network: Network, extraction: Extraction
-) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    archs: Sequence[str], weights: Sequence[str], images: Any, seed: int, network: Network, extraction: Extraction,
+    comparison: Comparison,
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:  # fmt: skip
     """The same of whole maps, in one pass over batches of images in random order; the networks by arm."""
     import numpy as np
     import torch
@@ -73,13 +74,13 @@ def of_maps(
         for name, net in zip(_arm_names([net.describe() for net in found.values()]), found.values(), strict=True)
     }
     order = np.random.default_rng(seed).permutation(len(images)).tolist()
-    seen = MinibatchCKA()
+    seen = MinibatchCKA(comparison.permutations, seed)
     with torch.inference_mode():
         for batch in _batches(arms, images, order, extraction):
             seen.update(_maps(arms, batch, device))
     places = [(arm, tap) for arm, net in arms.items() for tap in net.taps]
     facts = {"images": seen.images, "left_out": seen.left_out, "batches": seen.batches}
-    return rows_of_maps(places, "minibatch cka", seen.matrix()), {"skipped": skipped, **facts}, arms
+    return rows_of_maps(places, "minibatch cka", seen.estimate(comparison.draws)), {"skipped": skipped, **facts}, arms
 
 
 def _batches(

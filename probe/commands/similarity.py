@@ -65,7 +65,7 @@ def similarity(
     images = dataset(data, seed=seed, cache=cache, **asdict(reading)) if archs else None
     how = (archs, weights, images, seed, network, extraction)
     if comparison.maps:
-        table, notes, arms = of_maps(*how)
+        table, notes, arms = of_maps(*how, comparison)
     else:
         table, notes, arms = of_features(*how, features, comparison, cache)
     try:
