@@ -17,9 +17,10 @@ from probe.finetuning import Pretrained, pretrain
 from probe.runtime import log
 from probe.settings import Network, Training
 
-ARCH, SIZE = "resnet10t", 32
-LABELLED, HELD = 50, 150  # training and validation images of the second five digits; the rest is test
-STRATEGIES = ("lp", "ftl")
+ARCH, SIZE = "test_resnet", 32  # the smallest ResNet of timm, .4 million parameters
+LABELLED, HELD = 100, 100  # training and validation images of the second five digits; the rest is test
+STRATEGIES = ("lp-ft", "ftl")
+DRAWS = 300  # behind each interval
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Demo:
 
 
 def run_demo(out: str | Path = "results", *, seed: int = 0, cache: str | Path | None = None, epochs: int = 10) -> Demo:
-    """Pretrain on the digits 0 to 4, then check the probes of that network on 50 images of 5 to 9, beside a fresh one.
+    """Pretrain on the digits 0 to 4, then check the probes of that network on 200 images of 5 to 9, beside a fresh one.
 
     Raises ProbeError as `pretrain` and `run_check` do.
     """
@@ -41,10 +42,10 @@ def run_demo(out: str | Path = "results", *, seed: int = 0, cache: str | Path | 
     first, second = _five(0, seed), _labelled(_five(5, seed), seed)
     common: dict[str, Any] = {"network": network, "cache": cache}
     log.info("pretraining on %s", first.name)
-    training = Training(epochs=epochs, lr=2e-3)
+    training = Training(epochs=epochs, lr=2e-3, draws=DRAWS)
     made = pretrain(ARCH, first, place / "weights.safetensors", seed=seed, training=training, **common)
     log.info("probing, cutting and training on %s", second.name)
-    training = Training(epochs=epochs, lr=1e-3, batch_size=10, patience=epochs)
+    training = Training(epochs=epochs, lr=2e-3, batch_size=20, draws=DRAWS)
     check = run_check(
         ARCH, [str(made.path), "scratch"], second, taps=range(5), strategies=STRATEGIES, seeds=[seed], out=place,
         training=training, **common,
@@ -90,11 +91,11 @@ def _sentences(made: Pretrained, check: Check) -> list[str]:
     probed = _test(check.rows, source, chosen, "linear")
     other = fresh["best"]["tap"]
     return [
-        f"Pretrained on the digits 0 to 4, the network tells 5 to 9 from {LABELLED} labelled images with test AUROC "
-        f"{probed}, by a linear probe at {chosen}, the best tap on validation; random weights reach "
-        f"{_test(check.rows, 'scratch', other, 'linear')}, at {other}.",
-        f"Cut at {chosen}, with {100 * saved:.0f} % of the parameters gone, and fine-tuned as a whole, it has test "
-        f"AUROC {cut}; with all stages {full}.",
+        f"Pretrained on the digits 0 to 4, the network tells 5 to 9 from {LABELLED} training and {HELD} validation "
+        f"images with test AUROC {probed}, by a linear probe at {chosen}, the best tap on validation; random weights "
+        f"reach {_test(check.rows, 'scratch', other, 'linear')}, at {other}.",
+        f"Cut at {chosen}, with {100 * saved:.0f} % of the parameters gone, and fine-tuned on the {LABELLED}, it has "
+        f"test AUROC {cut}; with all stages {full}.",
         f"After fine-tuning at every tap, test scores rank the taps with Spearman's rho {order.value:.2f} "
         f"[{order.low:.2f}, {order.high:.2f}] as the probes did on validation, and following the probe rather than "
         f"training everywhere costs {regret.value:.3f} [{regret.low:.3f}, {regret.high:.3f}] in test AUROC.",

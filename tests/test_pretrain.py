@@ -29,9 +29,26 @@ def quick(place: Path, arch: str = "test_resnet", data: Dataset | None = None, *
     return pretrain(arch, data or some_data(), place, network=NETWORK, training=training, **changes)
 
 
-@pytest.mark.parametrize("arch", ["test_resnet", "test_vit", "cbr:small", "torchvision:shufflenet_v2_x0_5"])
+@pytest.fixture
+def last_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last epoch is kept, so that what training moved can be seen."""
+    monkeypatch.setattr(Run, "_scores", lambda self: list(range(len(self.history))))
+
+
+def test_a_start_that_nothing_beats_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert quick(tmp_path / "w.safetensors", epochs=1).training.best_epoch == 1
+    assert "it began with" not in caplog.text
+    monkeypatch.setattr(Run, "_scores", lambda self: [-line["epoch"] for line in self.history])
+    assert quick(tmp_path / "w.safetensors", epochs=1).training.best_epoch == 0
+    assert "holds the weights it began with" in caplog.text
+
+
+@pytest.mark.usefixtures("last_kept")
+@pytest.mark.parametrize("arch", ["test_resnet", "test_vit", "cbr:small"])
 def test_the_file_is_taken_as_weights(arch: str, tmp_path: Path) -> None:
-    """Bit by bit up to the last tap; a final norm above it is as it was given, and the classifier is not kept."""
+    """Bit by bit up to the last tap; the classifier is not kept."""
     made = quick(tmp_path / "w.safetensors", arch, epochs=1)
     net = probe.backbone(arch, tmp_path / "w.safetensors", image_size=SIZE)
     assert same(net.weights(), made.training.model.trunk.weights())
@@ -54,8 +71,7 @@ def test_the_card_says_what_it_was_trained_on(tmp_path: Path) -> None:
     assert card["start"]["hash"] == probe.backbone("test_resnet", "scratch", seed=3, image_size=SIZE).weights_hash()
     rows = made.training.rows
     assert set(rows["study"]) == {"pretrain"}
-    best = made.training.history["val_auroc"].max()
-    assert card["auroc"]["val"] == pytest.approx(best)
+    assert card["auroc"]["val"] == pytest.approx(made.training.history["val_auroc"].max())
     torch.save({"a": torch.ones(1)}, tmp_path / "other.pth")
     with pytest.raises(probe.ProbeError, match="cannot read a card from"):
         read_pretraining(tmp_path / "other.pth")

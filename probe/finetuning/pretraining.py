@@ -16,7 +16,7 @@ from probe.data import Dataset, dataset
 from probe.errors import ProbeError, reason
 from probe.finetuning.devices import is_first
 from probe.finetuning.runs import Finetuned, finetune
-from probe.runtime import versions
+from probe.runtime import log, versions
 from probe.settings import Network, Reading, Training
 from probe.truncation import truncate
 from probe.truncation.files import check_model_file, write_tensors
@@ -67,6 +67,8 @@ def pretrain(
     model = truncate(net, -1, table.classes, multilabel=table.task == "multilabel", seed=seed)
     found = finetune(model, table, seed=seed, training=training, checkpoint=checkpoint, cache=cache)
     found = replace(found, rows=found.rows.assign(study=STUDY))
+    if found.best_epoch == 0:
+        log.warning("no epoch was better on validation than the start, so '%s' holds the weights it began with", place)
     tensors = _whole_state(net, found.model.trunk)
     card = {**_describe(found, table, seed, training, model.source_hash), "hash": hash_tensors(tensors)}
     if is_first():
