@@ -56,7 +56,7 @@ def run_check(
     weights: Sequence[str] = (),
     data: str | Path | Dataset = "digits",
     *,
-    taps: Sequence[str] = (),
+    taps: Sequence[str | int] = (),
     strategies: Sequence[str] = STRATEGIES,
     seeds: Sequence[int] = (0, 1),
     search: str = "none",
@@ -158,7 +158,7 @@ def difference_table(check: Check) -> pd.DataFrame:
     return strategy_differences(check.cells, check.study.grid.metric).assign(**known)
 
 
-def _pick_taps(study: Study, wanted: Sequence[str]) -> list[str]:
+def _pick_taps(study: Study, wanted: Sequence[str | int]) -> list[str]:
     """The taps to train at, bottom to top: those asked for, or some spread over the depth and the recommended."""
     every = [tap["tap"] for tap in study.arms[0].taps]
     if wanted:
