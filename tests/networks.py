@@ -12,8 +12,8 @@ from probe.backbones.catalog import find_source
 
 ARCHS: dict[str, int] = {  # image size in pixels: as small as the network takes
     "resnet18": 64, "resnet50": 64, "resnext50_32x4d": 64, "res2net50_14w_8s": 64, "resnetv2_50": 64, "resnest14d": 64,
-    "regnety_002": 64, "densenet121": 64, "dpn68": 64, "inception_v3": 128,
-    "legacy_xception": 128,
+    "regnety_002": 64, "densenet121": 64, "dpn68": 64, "inception_v3": 96,
+    "legacy_xception": 96,
     "mobilenetv2_100": 64, "mobilenetv3_small_100": 64, "ghostnet_100": 64, "efficientnet_b0": 64,
     "repvgg_a0": 64, "convnext_atto": 64, "poolformer_s12": 64, "hrnet_w18_small": 64, "edgenext_xx_small": 64,
     "mobilevit_xxs": 64, "fastvit_t8": 64, "mambaout_femto": 64, "convmixer_768_32": 28,
@@ -23,13 +23,14 @@ ARCHS: dict[str, int] = {  # image size in pixels: as small as the network takes
     "swin_tiny_patch4_window7_224": 64, "swinv2_tiny_window8_256": 64, "twins_svt_small": 64, "pvt_v2_b0": 64,
     "levit_128s": 64, "tiny_vit_5m_224": 224, "efficientformer_l1": 224,
     "torchvision:resnet18": 64, "torchvision:alexnet": 64, "torchvision:vgg11": 64, "torchvision:densenet121": 64,
-    "torchvision:googlenet": 64, "torchvision:inception_v3": 128, "torchvision:shufflenet_v2_x0_5": 64,
+    "torchvision:googlenet": 64, "torchvision:inception_v3": 96, "torchvision:shufflenet_v2_x0_5": 64,
     "torchvision:mobilenet_v2": 64, "torchvision:mobilenet_v3_small": 64, "torchvision:mnasnet0_5": 64,
     "torchvision:regnet_y_400mf": 64, "torchvision:efficientnet_b0": 64, "torchvision:squeezenet1_0": 64,
     "torchvision:convnext_tiny": 64, "torchvision:vit_b_32": 64, "torchvision:swin_t": 64, "torchvision:swin_v2_t": 64,
     "cbr:tiny": 64, "cbr:small": 64, "cbr:largew": 64, "cbr:larget": 64,
 }  # fmt: skip
 
+SMALLER = {"beit_base_patch16_224": {"depth": 4, "embed_dim": 192, "num_heads": 3}}  # there is no small one by name
 PREPROCESSING = Preprocessing(image_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear")
 
 
@@ -45,9 +46,10 @@ def make_network(arch: str, drop: float = 0.2) -> nn.Module:
         if name in ("googlenet", "inception_v3"):
             extra |= {"aux_logits": False, "init_weights": False}
         return torchvision.models.get_model(name, weights=None, **extra)
+    smaller = SMALLER.get(arch, {})
     for options in ({"img_size": size, "drop_path_rate": drop}, {"img_size": size}, {"drop_path_rate": drop}, {}):
         try:
-            return timm.create_model(arch, drop_rate=drop, **options)
+            return timm.create_model(arch, drop_rate=drop, **options, **smaller)
         except TypeError:
             continue
     raise AssertionError(arch)
