@@ -47,7 +47,7 @@ def run_demo(out: str | Path = "results", *, seed: int = 0, cache: str | Path | 
     log.info("probing, cutting and training on %s", second.name)
     training = Training(epochs=epochs, lr=2e-3, batch_size=20, draws=DRAWS)
     check = run_check(
-        ARCH, [str(made.path), "scratch"], second, taps=range(5), strategies=STRATEGIES, seeds=[seed], out=place,
+        ARCH, [str(made.path), "scratch"], second, taps=list("01234"), strategies=STRATEGIES, seeds=[seed], out=place,
         training=training, **common,
     )  # fmt: skip
     return Demo(made, check, _sentences(made, check), [str(made.path), *write_check(check, place)])

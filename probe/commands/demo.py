@@ -15,7 +15,7 @@ from probe.commands.options import as_json, cache_folder, out_folder
 def demo(seed: int, out: Path, cache: Path | None, as_json: bool) -> None:
     """Pretrain a small network on five of scikit-learn's digits; probe, cut and train it on the others.
 
-    It takes about a minute on two cores, fetches nothing, and ends with a figure and three sentences.
+    It takes about a minute on two free cores, fetches nothing, and ends with a figure and three sentences.
 
     \b
     Example:
