@@ -12,7 +12,7 @@ from probe.backbones.catalog import find_source
 
 ARCHS: dict[str, int] = {  # image size in pixels: as small as the network takes
     "resnet18": 64, "resnet50": 64, "resnext50_32x4d": 64, "res2net50_14w_8s": 64, "resnetv2_50": 64, "resnest14d": 64,
-    "regnety_002": 64, "densenet121": 64, "dpn68": 64, "inception_v3": 96,
+    "regnety_002": 64, "densenet121": 64, "dpn68": 64, "inception_v3": 128,
     "legacy_xception": 96,
     "mobilenetv2_100": 64, "mobilenetv3_small_100": 64, "ghostnet_100": 64, "efficientnet_b0": 64,
     "repvgg_a0": 64, "convnext_atto": 64, "poolformer_s12": 64, "hrnet_w18_small": 64, "edgenext_xx_small": 64,
@@ -23,7 +23,7 @@ ARCHS: dict[str, int] = {  # image size in pixels: as small as the network takes
     "swin_tiny_patch4_window7_224": 64, "swinv2_tiny_window8_256": 64, "twins_svt_small": 64, "pvt_v2_b0": 64,
     "levit_128s": 64, "tiny_vit_5m_224": 224, "efficientformer_l1": 224,
     "torchvision:resnet18": 64, "torchvision:alexnet": 64, "torchvision:vgg11": 64, "torchvision:densenet121": 64,
-    "torchvision:googlenet": 64, "torchvision:inception_v3": 96, "torchvision:shufflenet_v2_x0_5": 64,
+    "torchvision:googlenet": 64, "torchvision:inception_v3": 128, "torchvision:shufflenet_v2_x0_5": 64,
     "torchvision:mobilenet_v2": 64, "torchvision:mobilenet_v3_small": 64, "torchvision:mnasnet0_5": 64,
     "torchvision:regnet_y_400mf": 64, "torchvision:efficientnet_b0": 64, "torchvision:squeezenet1_0": 64,
     "torchvision:convnext_tiny": 64, "torchvision:vit_b_32": 64, "torchvision:swin_t": 64, "torchvision:swin_v2_t": 64,

@@ -122,6 +122,24 @@ class Net(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Overwriting(Net):
+    """`+=`, and a view that shows what has been added."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = self.conv2(self.relu(self.conv1(x)))
+        shown = x.transpose(2, 3)
+        x += 1
+        return self.fc(self.conv4(shown).mean((2, 3)))
+
+
+def test_what_is_added_in_place_stays_in_place() -> None:
+    network = Overwriting()
+    net = from_module(network, origin("mine"))
+    assert list(net.taps) == ["relu", "conv4"]  # not conv2, which is overwritten
+    x = torch.randn(2, 3, 64, 64)
+    assert torch.equal(net(x), network(x))
+
+
 def test_a_network_of_ones_own() -> None:
     network = Net()
     net = from_module(network, origin("mine"))

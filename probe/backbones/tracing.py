@@ -8,6 +8,7 @@ constants of the image size, which grow with the batch, and what is overwritten 
 import copy
 import inspect
 import logging
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def trace(network: nn.Module, image_shape: tuple[int, ...], training: bool) -> F
     """
     optional = list(inspect.signature(network.forward).parameters.values())[1:]
     defaults = {p.name: p.default for p in optional if p.default is not inspect.Parameter.empty}
-    tracer = NodePathTracer(leaf_modules=get_notrace_modules(), autowrap_functions=get_notrace_functions())
+    tracer = _Tracer(leaf_modules=get_notrace_modules(), autowrap_functions=get_notrace_functions())
     with mode(network, training), torch.random.fork_rng(devices=[]):
         graph = tracer.trace(network, concrete_args=defaults)
         return observe(network, graph, dict(tracer.node_to_qualname), image_shape, tuple(defaults.values()))
@@ -157,6 +158,18 @@ def _describe(value: Any) -> Any:
     if isinstance(value, Tensor):
         return Shape(value.shape)
     return tuple(map(_describe, value)) if isinstance(value, list | tuple) else value
+
+
+class _InPlace(fx.Proxy):
+    """A value that `+=` overwrites, as it does in the network; of a plain proxy Python would make a sum beside it."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {}, "add")
+
+
+class _Tracer(NodePathTracer):  # type: ignore[misc]
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _InPlace(node, self)
 
 
 class _FakeRun(fx.Interpreter):
