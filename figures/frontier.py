@@ -15,10 +15,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures.depth_curve import weights_name
 from figures.results import Missing, Results
-from figures.style import COLORS, MARKERS, literal, look, metric_label
+from figures.style import COLORS, LOWER_IS_BETTER, MARKERS, literal, look, metric_label
 
 COSTS = (("macs", 1e9, r"MACs up to the cut ($10^9$)"), ("params", 1e6, r"parameters up to the cut ($10^6$)"))
-SMALLER_IS_BETTER = ("log_loss", "brier", "ece")
 KEYS = ["arch", "weights", "strategy"]
 
 
@@ -70,7 +69,7 @@ def tabulate(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def on_front(points: pd.DataFrame, cost: str, metric: str) -> pd.DataFrame:
     """Those that no other beats on validation at the same cost or less, cheapest first."""
-    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    sign = -1 if metric in LOWER_IS_BETTER else 1
     order = points.assign(quality=sign * points["val"]).sort_values([cost, "quality"], ascending=[True, False])
     return order[order["quality"] > order["quality"].cummax().shift(fill_value=float("-inf"))]
 

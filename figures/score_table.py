@@ -13,9 +13,8 @@ import pandas as pd
 
 from figures.depth_curve import weights_name
 from figures.results import Results
-from figures.style import metric_label, probe_label
+from figures.style import LOWER_IS_BETTER, metric_label, probe_label
 
-LOWER_IS_BETTER = ("log_loss", "brier", "ece")
 STUDIES = ["layerwise", "finetune"]
 BOLD = "In bold the best of a column and all whose 95% interval reaches it."
 

@@ -20,6 +20,7 @@ COLORS = (
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":", "-.")
 METRICS = {"auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE"}
+LOWER_IS_BETTER = ("log_loss", "brier", "ece")
 PROBES = {"mlp": "MLP", "knn": "nearest-neighbour", "ncm": "class-mean"}
 
 

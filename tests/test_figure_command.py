@@ -12,12 +12,14 @@ from click.testing import CliRunner, Result
 from test_figures import words
 
 import cli
+from figures import style
 from figures.frontier import on_front, tabulate
 from figures.recipes import MODULES, SIZED
 from figures.score_table import score_table
 from figures.strategies import strategies
 from figures.style import INCH, slide
 from probe.differences import strategy_differences
+from probe.metrics import LOWER_IS_BETTER
 from probe.recommendation import marks
 from probe.results import append_rows, frame, make_row
 
@@ -220,3 +222,4 @@ def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:
     shown = set(re.findall(r"\]\(([\w]+\.png)\)", gallery))
     assert shown == {path.name for path in (ROOT / "figures" / "gallery").glob("*.png")}
     assert set(SIZED) < set(MODULES)
+    assert set(style.LOWER_IS_BETTER) == set(LOWER_IS_BETTER)
