@@ -28,6 +28,7 @@ from probe.finetuning import Finetuned
 from probe.finetuning.batches import AUGMENTS, Changed, cut_steps, draw_crop, draw_epoch
 from probe.finetuning.losses import Objective, balanced_weights
 from probe.finetuning.schedule import factor, is_over, plateau
+from probe.finetuning.sources import Pictures
 from probe.finetuning.training import Run
 from probe.probes import fit_path
 from probe.readers import moments, normalised
@@ -345,6 +346,19 @@ def test_changes_follow_the_place_in_the_epoch() -> None:
     assert np.array_equal(np.asarray(plain), np.asarray(data.images.load(5)))
 
 
+def test_views_follow_the_row_and_return() -> None:
+    data = some_data()
+    source = Pictures(data, net().origin.preprocessing, Training(augment="crops", views=2, num_workers=1), "cpu")
+
+    def shown(order: list[int], epoch: int) -> Tensor:
+        return next(source.batches(np.array(order), [np.arange(len(order))], (0, epoch)))
+
+    first = shown([3, 5], 1)
+    assert torch.equal(shown([5, 3], 3), first.flip(0))  # the third epoch is as the first, in whatever order
+    assert not torch.equal(shown([3, 5], 2), first)
+    assert not torch.equal(first[0], shown([3], 4)[0])
+
+
 def test_schedules_are_pytorchs() -> None:
     steps, epochs = 5, 4
     settings = {name: Training(schedule=name, epochs=epochs) for name in ("cosine", "exponential")}
@@ -421,6 +435,7 @@ def test_validation_images_are_needed() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"epochs": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"warmup": 20}, {"label_smoothing": 1.0}, {"grad_clip": -1.0},
+     {"views": -1}, {"views": 2},
      {"optimizer": "lion"}, {"augment": "heavy"}, {"draws": 5}, {"accumulate": 0}, {"batch_size": 0}],
 )  # fmt: skip
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:

@@ -428,6 +428,22 @@ def test_outputs_of_frozen_stages_give_the_same_network(
     np.testing.assert_allclose(quick.history["val_loss"], plain.history["val_loss"], rtol=1e-4)
 
 
+@pytest.mark.usefixtures("last_kept")
+def test_a_fixed_number_of_views_goes_through_frozen_stages_once(tmp_path: Path) -> None:
+    model, data = small(), some_data()
+    options: dict[str, Any] = {"augment": "crops", "lr": 1e-3, "optimizer": "sgd", "epochs": 3}
+    quick, plain = (
+        tune(model, data, "lp", views=2, reuse=reuse, cache=tmp_path / "kept", **options) for reuse in (True, False)
+    )
+    assert len(list((tmp_path / "kept").glob("*/*.npy"))) == 3  # as they are, and two views
+    np.testing.assert_allclose(quick.history["train_loss"], plain.history["train_loss"], rtol=1e-4)
+    np.testing.assert_allclose(quick.history["val_loss"], plain.history["val_loss"], rtol=1e-4)
+    for key, tensor in weights(plain.model).items():
+        torch.testing.assert_close(weights(quick.model)[key], tensor, rtol=1e-3, atol=1e-5)
+    fresh = tune(model, data, "lp", **options)
+    assert not np.allclose(fresh.history["train_loss"][1:], plain.history["train_loss"][1:], rtol=1e-4)
+
+
 @pytest.mark.parametrize("changes", [{"augment": "light"}, {"reuse": False}])
 def test_changed_images_are_not_kept(changes: dict[str, Any], tmp_path: Path) -> None:
     tune(small(), some_data(), "lp", epochs=1, cache=tmp_path / "kept", **changes)

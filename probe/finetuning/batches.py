@@ -49,20 +49,22 @@ def cut_steps(count: int, size: int, parts: int) -> list[list[Rows]]:
 
 
 class Changed:
-    """The images at `order`, each changed as its place in the epoch decides; see `AUGMENTS`."""
+    """The images at `order`, each changed as its place in the epoch decides, or its row alone; see `AUGMENTS`."""
 
-    def __init__(self, images: Images, order: Rows, augment: str, seeds: Sequence[int]) -> None:
+    def __init__(self, images: Images, order: Rows, augment: str, seeds: Sequence[int], by_row: bool = False) -> None:
         self.images, self.order, self.augment, self.seeds = images, order, augment, tuple(seeds)
+        self.by_row = by_row
 
     def __len__(self) -> int:
         return len(self.order)
 
     def load(self, index: int) -> Image.Image:
         """The image at a place of the epoch."""
-        image = self.images.load(int(self.order[index]))
+        row = int(self.order[index])
+        image = self.images.load(row)
         if self.augment == "none":
             return image
-        generator = np.random.default_rng((*self.seeds, index))
+        generator = np.random.default_rng((*self.seeds, row if self.by_row else index))
         left, top, width, height = draw_crop(image.width, image.height, *AUGMENTS[self.augment], generator)
         image = functional.crop(image, top, left, height, width)
         mirrored: Image.Image = functional.horizontal_flip(image) if generator.random() < 0.5 else image

@@ -131,8 +131,8 @@ def _prepared(
     draw_weights(mine, strategy, seed)
     mine.to(fabric.device)
     source: Source = Pictures(data, mine.preprocessing, training, str(fabric.device))
-    if strategy.frozen_bottom and training.reuse and training.augment == "none":
-        source = through_frozen(mine, strategy.frozen_bottom, data, training, fabric, source, cache)
+    if strategy.frozen_bottom and training.reuse and (training.augment == "none" or training.views):
+        source = through_frozen(mine, strategy.frozen_bottom, data, training, fabric, source, seed, cache)
     if strategy.head.weights == "probe" and started:
         _probe_first(mine, data, training, source)
     return Run(mine, strategy, training, data, source, fabric, seed)

@@ -23,8 +23,15 @@ class Source(Protocol):
     first: int
 
     def batches(self, order: Rows, chunks: Sequence[Rows], seeds: Sequence[int] | None = None) -> Iterator[Tensor]:
-        """One tensor per chunk, positions in `order`, which holds row numbers; with `seeds` as they are trained on."""
+        """One tensor per chunk, positions in `order`, which holds row numbers; as trained on with `seeds`, the run's
+        and the epoch.
+        """
         ...
+
+
+def view_of(seeds: Sequence[int], views: int) -> int:
+    """Which of a fixed number of views an epoch, counted from 1, shows."""
+    return (seeds[1] - 1) % views
 
 
 class Pictures:
@@ -39,20 +46,29 @@ class Pictures:
 
     def batches(self, order: Rows, chunks: Sequence[Rows], seeds: Sequence[int] | None = None) -> Iterator[Tensor]:
         augment = "none" if seeds is None else self.training.augment
-        images = Changed(self.images, order, augment, seeds or ())
+        views = self.training.views
+        drawn = (seeds[0], view_of(seeds, views)) if seeds and views else seeds
+        images = Changed(self.images, order, augment, drawn or (), by_row=views > 0)
         whole = self.preprocessing if augment == "none" else replace(self.preprocessing, crop="squash")
         for batch in read_chunks(images, transform(whole), self.training.num_workers, chunks):
             yield normalised(batch.to(self.device, non_blocking=True), self.mean, self.std)
 
 
 class Outputs:
-    """What frozen stages made of every image: rows (n, width) that are the inputs of stage number `first`."""
+    """What frozen stages made of every image: rows (n, width) that are the inputs of stage number `first`.
 
-    def __init__(self, array: NDArray[np.floating], shape: Sequence[int], first: int, device: str) -> None:
-        """`shape` is that of one image's tensor at the boundary."""
+    `views` are the same of changed images, trained on in turn; `shape` is that of one image's tensor at the boundary.
+    """
+
+    def __init__(
+        self, array: NDArray[np.floating], shape: Sequence[int], first: int, device: str,
+        views: Sequence[NDArray[np.floating]] = (),
+    ) -> None:  # fmt: skip
         self.array, self.shape, self.first, self.device = array, tuple(shape), first, device
+        self.views = views
 
     def batches(self, order: Rows, chunks: Sequence[Rows], seeds: Sequence[int] | None = None) -> Iterator[Tensor]:
+        array = self.views[view_of(seeds, len(self.views))] if seeds and self.views else self.array
         for chunk in chunks:
-            rows = torch.from_numpy(np.asarray(self.array[order[chunk]])).to(self.device, non_blocking=True)
+            rows = torch.from_numpy(np.asarray(array[order[chunk]])).to(self.device, non_blocking=True)
             yield rows.reshape(len(chunk), *self.shape)

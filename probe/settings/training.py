@@ -52,12 +52,15 @@ class Training(Batches):
         "Change training images at random: mirrored, and a part of at least 80% (light) or 8% (crops) of them.",
         choices=("none", "light", "crops"),
     )
+    views: int = option(
+        0, "Fixed ways in which each image is changed, in turn from epoch to epoch; 0: another way every epoch."
+    )
     precision: str = option(
         "float32", "Precision of the products; weights are float32.", choices=("float32", "bfloat16", "float16")
     )
     reuse: bool = option(
         True,
-        "Compute what frozen stages make of each image once, kept in the feature cache, where nothing is augmented.",
+        "Compute what frozen stages make of each image once, kept in the feature cache, unless it changes every epoch.",
     )
     draws: int = option(1000, "Bootstrap draws behind each interval.")
 
@@ -74,6 +77,8 @@ class Training(Batches):
         for name in ("momentum", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ProbeError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
+        if self.views < 0 or (self.views and self.augment == "none"):
+            raise ProbeError(f"views is {self.views} with augment {self.augment}; it counts ways of light or crops")
         if not 0 <= self.warmup < self.epochs:
             raise ProbeError(f"warmup is {self.warmup} of {self.epochs} epochs; it must be fewer than all")
         check_draws(self.draws)
