@@ -30,6 +30,14 @@ ARCHS: dict[str, int] = {  # image size in pixels: as small as the network takes
     "cbr:tiny": 64, "cbr:small": 64, "cbr:largew": 64, "cbr:larget": 64,
 }  # fmt: skip
 
+SLOW = {  # relatives of others in the list, or large: in the gate only
+    "resnext50_32x4d", "res2net50_14w_8s", "resnetv2_50", "dpn68", "legacy_xception", "convmixer_768_32",
+    "efficientformer_l1", "tiny_vit_5m_224", "twins_svt_small", "swinv2_tiny_window8_256", "cait_xxs24_224",
+    "mixer_s32_224", "hrnet_w18_small", "inception_v3", "vit_small_patch16_dinov3", "torchvision:resnet18",
+    "torchvision:densenet121", "torchvision:swin_v2_t", "torchvision:vit_b_32", "torchvision:convnext_tiny",
+    "torchvision:mnasnet0_5", "torchvision:mobilenet_v3_small", "torchvision:regnet_y_400mf", "torchvision:googlenet",
+    "torchvision:efficientnet_b0", "cbr:largew", "cbr:larget",
+}  # fmt: skip
 SMALLER = {"beit_base_patch16_224": {"depth": 4, "embed_dim": 192, "num_heads": 3}}  # there is no small one by name
 PREPROCESSING = Preprocessing(image_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear")
 

@@ -174,6 +174,7 @@ ARCHS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_layout_of_real_networks(arch: str) -> None:
     net = probe.backbone(arch, "scratch", image_size=64).eval()

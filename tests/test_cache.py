@@ -205,6 +205,7 @@ def test_a_disk_too_small_is_told_before_the_first_image(monkeypatch: pytest.Mon
         extract(tiny_net(), tiny_data(), SMALL)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     """Ten times the images, under 5 % more memory; measured in processes of their own."""
     peaks = []

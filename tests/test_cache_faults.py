@@ -319,6 +319,7 @@ def start(cache: Path) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_second_process_waits_and_goes_on_where_ctrl_c_ended_the_first(tmp_path: Path) -> None:
     with start(tmp_path) as first:
         while not entries(tmp_path) or not entries(tmp_path)[0].done:

@@ -4,15 +4,17 @@ import copy
 
 import pytest
 import torch
-from networks import ARCHS, make_backbone, make_network
+from networks import ARCHS, SLOW, make_backbone, make_network
 from torch import Tensor, nn
 
 import probe
 from probe.backbones import Backbone
 from probe.backbones.cuts import STEM
 
+SLOW_MARK: dict[bool, list[pytest.MarkDecorator]] = {True: [pytest.mark.slow], False: []}
 
-@pytest.mark.parametrize("arch", ARCHS)
+
+@pytest.mark.parametrize("arch", [pytest.param(arch, marks=SLOW_MARK[arch in SLOW]) for arch in ARCHS])
 def test_stages_equal_the_network(arch: str) -> None:
     original = make_network(arch)
     buffers = {name: tensor.clone() for name, tensor in original.state_dict().items()}

@@ -26,6 +26,7 @@ def test_the_second_half_has_few_labelled_images_of_every_class() -> None:
         assert np.bincount(second.labels[second.splits == split]).tolist() == [count // 5] * 5
 
 
+@pytest.mark.slow
 def test_three_sentences_and_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Demo] = []
 

@@ -82,6 +82,7 @@ def test_the_number_of_threads_changes_no_digit() -> None:
     np.testing.assert_array_equal(*found)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_map(tmp_path: Path) -> None:
     """All tests of UMAP in one, for every process compiles it anew, 10 s."""
     x = clusters()

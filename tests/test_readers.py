@@ -24,6 +24,7 @@ def test_what_auto_means() -> None:
     assert settle(Extraction(dtype="float32"), 1e20, "cpu").dtype == "float32"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="compiling for a CPU needs a C++ compiler, and there is no g++")
 def test_compiled_gives_what_eager_gives_and_pads_the_last_batch() -> None:
     net, data = tiny_net("test_resnet"), tiny_data(n=11)

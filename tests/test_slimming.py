@@ -73,6 +73,7 @@ def test_the_top_is_the_architecture_built_narrower() -> None:
     assert round(sum(parameter.numel() for parameter in found.parameters()) / 1e6, 1) == 12.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", BEGIN)
 def test_halved_networks_run_and_train(arch: str) -> None:
     whole, size = net(arch), ARCHS[arch]

@@ -124,7 +124,7 @@ def test_intervals_of_nothing_are_not_numbers() -> None:
 
 
 def test_intervals_cover_the_truth() -> None:
-    """Two normal classes one spread apart have AUROC Phi(1 / sqrt 2); `benchmarks/coverage.md` has more."""
+    """Two normal classes one spread apart have AUROC Phi(1 / sqrt 2); `benchmarks/interval_coverage.md` has more."""
     truth, rng, hits = norm.cdf(1 / np.sqrt(2)), np.random.default_rng(0), np.zeros(2)
     for _ in range(300):
         y = rng.random(300) < 0.5

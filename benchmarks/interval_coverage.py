@@ -1,6 +1,6 @@
 """How often 95 % intervals of the AUROC hold the truth, by simulation: the numbers of `coverage.md`.
 
-Command: `python benchmarks/coverage.py [REPLICATIONS]` (default 3000; about 15 minutes on two free cores).
+Command: `python benchmarks/interval_coverage.py [REPLICATIONS]` (default 3000; about 15 minutes on two free cores).
 Two normal classes, d apart: the truth is Phi(d / sqrt 2). Each replication draws new data and new
 bootstrap draws (1,000, as `probe layerwise` does), and asks whether the interval holds the truth.
 What one should see: two classes at AUROC .8 within 93-97 % from n = 300 on; less with few rows, few
