@@ -11,12 +11,13 @@ here = Path.cwd()
 os.environ["PROBE_CACHE"] = str(here / "cache")
 command = Path(sys.executable).with_name("probe")
 
-import analysis.embedding  # noqa: E402
-import analysis.similarity  # noqa: E402, F401
-import figures.depth_curve  # noqa: E402, F401
+import figures.recipes  # noqa: E402, F401
 import probe  # noqa: E402
 
 assert "torch" not in sys.modules, "import probe must stay light"
+import analysis.attribution  # noqa: E402
+import analysis.embedding  # noqa: E402
+import analysis.similarity  # noqa: E402, F401
 assert "site-packages" in str(probe.__file__), probe.__file__
 packed = {str(file) for file in files("truncated-probe") or []}
 assert "probe/py.typed" in packed
