@@ -18,6 +18,7 @@ assert "torch" not in sys.modules, "import probe must stay light"
 import analysis.attribution  # noqa: E402
 import analysis.embedding  # noqa: E402
 import analysis.similarity  # noqa: E402, F401
+
 assert "site-packages" in str(probe.__file__), probe.__file__
 packed = {str(file) for file in files("truncated-probe") or []}
 assert "probe/py.typed" in packed
