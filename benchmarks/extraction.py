@@ -1,6 +1,7 @@
 """Reading every tap of a network against the plain way and against a bare forward pass.
 
-Command: `python benchmarks/extraction.py [--arch A] [--weights W] [--data D] [--batch 32] [--pairs 10] [--device cpu]`
+Command: `python benchmarks/extraction.py [--arch A] [--weights W] [--data D] [--batch 32] [--pairs 10] [--device cpu]
+[--dtype auto]`
 (default ResNet-50 from scratch, 17 taps at 224 pixels, on the scaled-up digits). All sides take the same
 batch of decoded bytes, in turns, in one run. `plain` is what a user would write: eager float32, a forward
 hook on every block, the mean over positions. `bare` is the network alone at the setting of the reader.
@@ -77,15 +78,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="auto", help="of the compiled sides")
     given = parser.parse_args()
 
     def build() -> probe.Backbone:
         return probe.backbone(given.arch, given.weights, image_size=224)
 
     eager = Extraction(compile="off", dtype="float32", batch_size=given.batch)
-    fast = settle(Extraction(compile="on", batch_size=given.batch), np.inf, given.device)
-    if given.device != "cpu":
-        fast = Extraction(compile="on", dtype="bfloat16", batch_size=given.batch)
+    dtype = "bfloat16" if (given.dtype, given.device) == ("auto", "cuda") else given.dtype
+    fast = settle(Extraction(compile="on", dtype=dtype, batch_size=given.batch), np.inf, given.device)
     data, net = probe.dataset(given.data), build()
     images = next(read_batches(data.images, transform(net.origin.preprocessing), eager, range(given.batch)))
     sides = {

@@ -60,7 +60,7 @@ def sample_depths(
 
     Raises ProbeError for what cannot be read, and for a split without images.
     """
-    data = features.data
+    data, features = features.data, features.on(device)
     wanted = SPLITS if split == "all" else (split,)
     rows = np.flatnonzero(np.isin(data.splits, wanted))
     if not len(rows):
@@ -165,7 +165,7 @@ def _knn(features: Features, k: int, device: str) -> ReadTap:
     train = np.flatnonzero(data.splits == "train")
 
     def read(tap: str, split: str, rows: NDArray[np.integer]) -> Probabilities:
-        x, name = features[tap], f"tap '{tap}' of {data.name}"
+        x, name = features.nearest(tap), f"tap '{tap}' of {data.name}"
         fitted = fit_neighbours(
             x[train], data.labels[train], data.task, len(data.classes), (k,), name=name, device=device
         )
@@ -183,7 +183,7 @@ def _linear(features: Features, device: str) -> ReadTap:
     def read(tap: str, split: str, _: NDArray[np.integer]) -> Probabilities:
         if split == "train":
             raise ProbeError("a linear probe has learnt the labels of its training images; read them out with knn")
-        found: Probabilities = fitted[tap].predict(features[tap], trial, split)[0]
+        found: Probabilities = fitted[tap].predict(features.nearest(tap), trial, split)[0]
         return found
 
     return read

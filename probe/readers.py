@@ -17,7 +17,8 @@ from probe.pooling import pooled
 from probe.runtime import log
 from probe.settings import Extraction
 
-REPAYS = 5e12  # multiply-accumulates of a job that pays for compiling: 1,200 images of ResNet-50 at 224 pixels
+REPAYS = {"bfloat16": 5e12, "float32": 1e13}  # multiply-accumulates of a job that pays for compiling:
+# 1,200 and 2,400 images of ResNet-50 at 224 pixels
 
 
 class NotCompiledError(Exception):
@@ -27,20 +28,24 @@ class NotCompiledError(Exception):
 def settle(settings: Extraction, macs: float, device: str) -> Extraction:
     """What `auto` means for a job of so many multiply-accumulates, decided before the first image.
 
-    Compiled is a long job on a CPU; compiled in bfloat16 where the CPU multiplies it, else in float32.
+    Compiled is a long job on a CPU; compiled in bfloat16 where the CPU gains by it, else in float32.
     """
-    compiled = settings.compile
+    quickest = "bfloat16" if device == "cpu" and _gains_by_bfloat16() else "float32"
+    compiled, dtype = settings.compile, quickest if settings.dtype == "auto" else settings.dtype
     if compiled == "auto":
-        compiled = "on" if device == "cpu" and macs >= REPAYS else "off"
-    dtype = settings.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if compiled == "on" and device == "cpu" and _multiplies_bfloat16() else "float32"
+        compiled = "on" if device == "cpu" and macs >= REPAYS[dtype] else "off"
+    if compiled == "off" and settings.dtype == "auto":
+        dtype = "float32"
     return replace(settings, compile=compiled, dtype=dtype)
 
 
-def _multiplies_bfloat16() -> bool:
+def _gains_by_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 faster than float32; Intel's do so by their matrix units alone."""
     found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(there is True and name.endswith("bf16") for name, there in found.items())
+    kinds = {name for name, there in found.items() if there is True and name.endswith("bf16")}
+    if str(found.get("cpu_name")).startswith("Intel"):
+        kinds &= {"amx_bf16"}
+    return bool(kinds)
 
 
 class Reader:

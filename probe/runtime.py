@@ -67,6 +67,19 @@ def pick_device(name: str) -> str:
     return name
 
 
+def probing_device(name: str) -> str:
+    """Where probes are fitted: on CUDA when that is picked, else on the CPU, for other devices lack float64."""
+    picked = pick_device(name)
+    return picked if picked.startswith("cuda") else "cpu"
+
+
+def free_memory(device: str) -> int:
+    """Bytes free on a CUDA device; 0 on others: what a CPU reads lies within its reach already."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else 0
+
+
 def hardware(device: str) -> dict[str, Any]:
     """Name of the machine's processor and of the device that the networks ran on."""
     import torch

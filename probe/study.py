@@ -19,7 +19,7 @@ from probe.probes import PROBES, Draws, check_request, sweep
 from probe.recipes import features_of
 from probe.recommendation import recommend, recommend_by_size
 from probe.results import frame, make_row
-from probe.runtime import log, pick_device
+from probe.runtime import log, probing_device
 from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
 
 Made = TypeVar("Made")
@@ -188,7 +188,7 @@ def _probed(
     arms: list[Arm], skipped: list[dict[str, str]], data: Dataset, findings: list[Finding],
     probes: Sequence[str], grid: ProbeGrid, checks: Checks, device: str,
 ) -> Study:  # fmt: skip
-    solver = "cuda" if pick_device(device).startswith("cuda") else "cpu"  # others lack float64
+    solver = probing_device(device)
     sweeps = [sweep(arm.features, probes, grid, checks, device=solver) for arm in arms]
     rows = pd.concat([each.rows for each in sweeps], ignore_index=True)
     if data.skipped:

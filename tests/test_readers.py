@@ -15,13 +15,30 @@ from probe.settings import Extraction
 
 
 def test_what_auto_means() -> None:
-    auto = Extraction()
-    short, long = settle(auto, REPAYS / 2, "cpu"), settle(auto, REPAYS, "cpu")
+    auto, dtype = Extraction(), "bfloat16" if readers._gains_by_bfloat16() else "float32"
+    short, long = settle(auto, REPAYS[dtype] / 2, "cpu"), settle(auto, REPAYS[dtype], "cpu")
     assert (short.compile, short.dtype) == ("off", "float32")
-    assert (long.compile, long.dtype) == ("on", "bfloat16" if readers._multiplies_bfloat16() else "float32")
+    assert (long.compile, long.dtype) == ("on", dtype)
+    assert settle(Extraction(compile="on"), 0, "cpu").dtype == dtype
     assert settle(auto, 1e20, "cuda").compile == "off"
     assert settle(Extraction(compile="off"), 1e20, "cpu").dtype == "float32"
     assert settle(Extraction(dtype="float32"), 1e20, "cpu").dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("found", "gains"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "AMD Zen 4", "avx512_bf16": True}, True),
+        ({"cpu_name": "AMD Zen 3", "avx512_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_where_bfloat16_is_taken(found: dict[str, object], gains: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert readers._gains_by_bfloat16() == gains
+    assert settle(Extraction(compile="on"), 0, "cpu").dtype == ("bfloat16" if gains else "float32")
 
 
 @pytest.mark.slow

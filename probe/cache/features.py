@@ -1,9 +1,10 @@
 """Features of a data set at every tap of a network, as a mapping from tap to memory-mapped array."""
 
+import copy
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from probe.cache.store import Store
 from probe.data import Dataset
 from probe.names import unknown
+from probe.runtime import free_memory, log
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Features(Mapping[str, NDArray[np.floating]]):
@@ -33,6 +38,7 @@ class Features(Mapping[str, NDArray[np.floating]]):
         self.data, self.folder, self.request = data, folder, folder.name
         self.taps, self.origin, self.details = taps, origin, details
         self._arrays = dict(arrays)
+        self._kept: dict[str, Tensor] = {}
 
     @classmethod
     def of(cls, store: Store, data: Dataset) -> Self:
@@ -79,6 +85,24 @@ class Features(Mapping[str, NDArray[np.floating]]):
             {tap: self[tap] for tap in taps}, self.data, self.folder,
             [known for known in self.taps if known["tap"] in taps], self.origin, self.details,
         )  # fmt: skip
+
+    def on(self, device: str) -> Self:
+        """The same features, kept on a GPU as well: of the taps, in order, all that fit into half of what is free."""
+        import torch
+
+        room, kept = free_memory(device) // 2, copy.copy(self)
+        kept._kept = {}
+        for tap, array in self.items():
+            if array.nbytes <= room:
+                kept._kept[tap] = torch.from_numpy(np.array(array)).to(device)
+                room -= array.nbytes
+        if kept._kept:
+            log.info("%d of %d taps are kept on %s", len(kept._kept), len(self), device)
+        return kept
+
+    def nearest(self, tap: str) -> "NDArray[np.floating] | Tensor":
+        """What probes read, (n, d): the tensor that is kept on their device, or else the array."""
+        return self._kept[tap] if tap in self._kept else self[tap]
 
     def rows(self) -> Iterator[str]:
         """The lines of `rows.csv`: what the rows of the arrays are, with the labels and splits in use now."""

@@ -37,12 +37,12 @@ def depth(
     from probe.prediction_depth import depth_rows, sample_depths
     from probe.recipes import features_of
     from probe.results import append_rows, to_json
-    from probe.runtime import check_folder, default_folder, pick_device
+    from probe.runtime import check_folder, default_folder, probing_device
 
     check_folder(out)
     images = dataset(data, seed=seed, cache=cache, **asdict(reading))
     features = features_of(arch, weights, images, seed, network, extraction, cache or default_folder())
-    device = "cuda" if pick_device(extraction.device).startswith("cuda") else "cpu"  # others lack float64
+    device = probing_device(extraction.device)
     table = sample_depths(features, k=depths.k, readout=depths.readout, split=depths.split, device=device)
     rows = depth_rows(features, table, depths)
     try:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from probe.errors import ProbeError
-from probe.probes.readout import blocks, check_finite, named, shown_and_known
-from probe.shapes import Features2d, Labels, ProbabilitiesAt
+from probe.probes.readout import Readable, blocks, check_finite, named, shown_and_known
+from probe.shapes import Labels, ProbabilitiesAt
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Centroids:
         """Itself: there is one setting."""
         return (self,)[which]
 
-    def probabilities(self, features: Features2d, which: int | slice = slice(None)) -> ProbabilitiesAt:
+    def probabilities(self, features: Readable, which: int | slice = slice(None)) -> ProbabilitiesAt:
         """(1, n, classes), or (n, classes) at `which` 0; float64. Raises ProbeError for rows that are not finite."""
         check_finite(features, self.name)
         found = np.empty((1, len(features), len(self.bias)))
@@ -41,7 +41,7 @@ class Centroids:
 
 
 def fit_centroids(
-    features: Features2d, labels: Labels, task: str, classes: int, *, name: str = "", device: str = "cpu"
+    features: Readable, labels: Labels, task: str, classes: int, *, name: str = "", device: str = "cpu"
 ) -> Centroids:
     """Read-out by the nearest class mean of standardised features (m, d).
 
@@ -59,7 +59,7 @@ def fit_centroids(
     check_finite(features, name)
     shown, known = shown_and_known(labels, task, classes)
     center, scale = _moments(features)
-    kinds = torch.cat([shown, known - shown], 1)
+    kinds = torch.cat([shown, known - shown], 1).to(center)
     sums = torch.stack([kinds[place].T @ ((rows - center) / scale) for place, rows in blocks(features)]).sum(0)
     (weights, others), (bias, shift) = (each.tensor_split(2) for each in _against_origin(sums, kinds.sum(0)))
     if task == "multilabel":
@@ -70,7 +70,7 @@ def fit_centroids(
     return Centroids(task, center, scale, weights, bias, name)
 
 
-def _moments(features: Features2d) -> tuple[Tensor, Tensor]:
+def _moments(features: Readable) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (d,) of each feature; 1 for the deviation of a constant one."""
     center = torch.stack([rows.sum(0) for _, rows in blocks(features)]).sum(0) / len(features)
     squares = torch.stack([(rows - center).square().sum(0) for _, rows in blocks(features)]).sum(0)

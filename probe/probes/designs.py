@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probe.errors import ProbeError
-from probe.shapes import Features2d
+from probe.probes.readout import CHUNK, Readable, rows_of
 
-CHUNK = 8192  # rows read at a time
 IN_MEMORY = 2 << 30  # bytes of columns; larger designs are read from the features again for every product
 
 Raw = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -31,7 +30,7 @@ class Rows:
     Raises ProbeError for rows that are not finite.
     """
 
-    def __init__(self, features: Features2d, rows: NDArray[np.integer] | None = None) -> None:
+    def __init__(self, features: Readable, rows: NDArray[np.integer] | None = None) -> None:
         self.features = features
         self.rows = np.arange(len(features)) if rows is None else np.asarray(rows)
         self.center, self.scale = self._moments()
@@ -39,34 +38,34 @@ class Rows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _read(self) -> Iterator[NDArray[np.float64]]:
+    def _read(self) -> Iterator[Tensor]:
         for start in range(0, len(self), CHUNK):
-            yield np.array(self.features[self.rows[start : start + CHUNK]], np.float64)
+            yield rows_of(self.features, self.rows[start : start + CHUNK])
 
     def _moments(self) -> tuple[Tensor, Tensor]:
-        total, bad = np.zeros(self.features.shape[1]), []
+        sums, bad = [], []
         for block in self._read():
-            total += block.sum(0)
-            bad.append(~np.isfinite(block).all(1))
-        broken = self.rows[np.concatenate(bad)]
+            sums.append(block.sum(0))
+            bad.append(~block.isfinite().all(1))
+        broken = self.rows[torch.cat(bad).cpu().numpy()]
         if len(broken):
             raise ProbeError(f"{len(broken)} rows of features are not finite, the first of them row {broken[0]}")
-        center = total / len(self)
-        spread = np.sqrt(sum(((block - center) ** 2).sum(0) for block in self._read()) / len(self))
-        spread[spread <= 10 * np.finfo(np.float64).eps * np.abs(center)] = 1  # a constant feature
-        return torch.from_numpy(center), torch.from_numpy(spread)
+        center = torch.stack(sums).sum(0) / len(self)
+        spread = (torch.stack([(block - center).square().sum(0) for block in self._read()]).sum(0) / len(self)).sqrt()
+        constant = spread <= 10 * torch.finfo(torch.float64).eps * center.abs()
+        return center, spread.masked_fill(constant, 1)
 
     def standardised(self, by: "Rows | None" = None) -> Iterator[Tensor]:
         """Chunk by chunk, by their own means and spreads or by those of other rows, float64."""
         center, scale = (by or self).center, (by or self).scale
         for block in self._read():
-            yield (torch.from_numpy(block) - center) / scale
+            yield (block - center) / scale
 
 
 class Design(Rows):
     """Rows in the eigenbasis of their covariance."""
 
-    def __init__(self, features: Features2d, rows: NDArray[np.integer] | None = None, device: str = "cpu") -> None:
+    def __init__(self, features: Readable, rows: NDArray[np.integer] | None = None, device: str = "cpu") -> None:
         super().__init__(features, rows)
         self.device = device
         self.wide = features.shape[1] > len(self.rows)
@@ -100,8 +99,8 @@ class Design(Rows):
 
     def raw(self, weights: Tensor) -> Raw:
         """Coefficients (..., d) and what they add to the intercept (...), in raw feature units, float64."""
-        coef = (self.turned_back(weights).cpu() / self.scale).numpy()
-        return coef, -coef @ self.center.numpy()
+        coef = (self.turned_back(weights).cpu() / self.scale.cpu()).numpy()
+        return coef, -coef @ self.center.cpu().numpy()
 
     def _gram(self) -> Tensor:
         """The smaller of the two Gram matrices; of a streamed design in float32 within a chunk, for it only turns."""

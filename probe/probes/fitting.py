@@ -11,8 +11,9 @@ from probe.cache import Features
 from probe.errors import ProbeError
 from probe.metrics import LOWER_IS_BETTER, MACRO, Scores, ones, score
 from probe.probes.methods import Job, Method
+from probe.probes.readout import Readable
 from probe.probes.trials import Trial
-from probe.shapes import Features2d, RowWeights
+from probe.shapes import RowWeights
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Fitted:
         """Whether the solver reached its tolerance, by the split that is scored with what it solved."""
         return {"val": all(map(self.method.converged, self.folds)), "test": self.method.converged(self.whole)}
 
-    def predict(self, features: Features2d, trial: Trial, split: str) -> NDArray[np.float64]:
+    def predict(self, features: Readable, trial: Trial, split: str) -> NDArray[np.float64]:
         """Probabilities (members, n, classes) of a split's rows: `held` of a trial for val, else its `trained`, `test`.
 
         What val is scored with was not fitted to it, nor to anything of the same fold.
@@ -42,7 +43,7 @@ class Fitted:
         found = self.folds[0] if len(self.folds) == 1 else self.whole
         return self._read(found, features[trial.trained])
 
-    def _read(self, found: Any, features: Features2d) -> NDArray[np.float64]:
+    def _read(self, found: Any, features: Readable) -> NDArray[np.float64]:
         members: NDArray[np.float64] = self.method.predict(found, features)[0]
         return members
 
@@ -96,7 +97,7 @@ def score_members(
 
 def job_of(features: Features, tap: str, rows: NDArray[np.int64], held: NDArray[np.int64] | None = None) -> Job:
     """What a method is given to fit."""
-    return Job(features[tap], features.data.labels, rows, held, f"tap '{tap}' of {features.data.name}")
+    return Job(features.nearest(tap), features.data.labels, rows, held, f"tap '{tap}' of {features.data.name}")
 
 
 def _equal(a: NDArray[np.floating], b: NDArray[np.floating]) -> bool:
@@ -104,10 +105,9 @@ def _equal(a: NDArray[np.floating], b: NDArray[np.floating]) -> bool:
 
 
 def _best(features: Features, tap: str, trial: Trial, method: Method[Any, Any], folds: Sequence[Any]) -> int:
-    metric = method.grid.metric
+    metric, x = method.grid.metric, features.nearest(tap)
     predicted = np.concatenate(
-        [method.predict(found, features[tap][held]) for found, (_, held) in zip(folds, trial.folds, strict=True)],
-        axis=2,
+        [method.predict(found, x[held]) for found, (_, held) in zip(folds, trial.folds, strict=True)], axis=2
     )
     plain = ones(len(trial.held))
     scores = [

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from probe.probes.designs import Design, Stack, Stream
+from probe.probes.readout import Readable
 from probe.probes.solver import TOLERANCE, Solutions, Targets, solve
 from probe.probes.targets import Target, about, as_probabilities
 from probe.runtime import in_threads, one_thread
@@ -42,11 +43,12 @@ class Path:
         at = slice(strength, strength + 1)
         return Path(self.task, self.coef[at], self.intercept[at], self.gap[at], self.gradient[at])
 
-    def probabilities(self, features: Features2d, strength: int | slice = slice(None)) -> ProbabilitiesAt:
+    def probabilities(self, features: Readable, strength: int | slice = slice(None)) -> ProbabilitiesAt:
         """(..., n, classes) from the probes at one or all strengths; rows of multi-label data do not sum to 1."""
         with one_thread():
-            x, coef, intercept = map(torch.from_numpy, (features, self.coef[strength], self.intercept[strength]))
-            logits = x.double() @ coef.mT + intercept[..., None, :]
+            x = torch.as_tensor(features).double()
+            coef, intercept = (torch.from_numpy(each[strength]).to(x) for each in (self.coef, self.intercept))
+            logits = x @ coef.mT + intercept[..., None, :]
             return as_probabilities(logits, self.task)
 
 
@@ -58,7 +60,7 @@ class TrainingSet:
     There is one probe for each of `strengths`, scikit-learn's C.
     """
 
-    features: Features2d
+    features: Readable
     labels: Labels
     strengths: Sequence[float]
     rows: NDArray[np.integer] | None = None

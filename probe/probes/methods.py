@@ -15,8 +15,9 @@ from probe.probes.centroids import Centroids, fit_centroids
 from probe.probes.linear import Path, TrainingSet, fit_paths
 from probe.probes.mlp import MLPs, MLPSet, fit_mlps
 from probe.probes.neighbours import Neighbours, fit_neighbours
+from probe.probes.readout import Readable
 from probe.settings import MLPSetting, ProbeGrid
-from probe.shapes import Features2d, Labels
+from probe.shapes import Labels
 
 Found = TypeVar("Found")  # read-outs fitted to one set of rows, at every setting
 Setting = TypeVar("Setting")
@@ -26,7 +27,7 @@ Setting = TypeVar("Setting")
 class Job:
     """Rows to fit read-outs to, and rows to watch while doing so."""
 
-    features: Features2d
+    features: Readable
     labels: Labels
     rows: NDArray[np.int64]
     held: NDArray[np.int64] | None
@@ -52,7 +53,7 @@ class Method(ABC, Generic[Found, Setting]):
         """Read-outs at one setting each."""
 
     @abstractmethod
-    def predict(self, found: Found, features: Features2d) -> NDArray[np.float64]:
+    def predict(self, found: Found, features: Readable) -> NDArray[np.float64]:
         """Probabilities (settings, members, n, classes); members differ in their random start only."""
 
     @abstractmethod
@@ -81,7 +82,7 @@ class Linear(Method[Path, float]):
     def refit(self, jobs: Sequence[Job], settings: Sequence[float]) -> list[Path]:
         return self._fit(jobs, [(strength,) for strength in settings])
 
-    def predict(self, found: Path, features: Features2d) -> NDArray[np.float64]:
+    def predict(self, found: Path, features: Readable) -> NDArray[np.float64]:
         return found.probabilities(features)[:, None]
 
     def describe(self, setting: float) -> Mapping[str, float]:
@@ -117,7 +118,7 @@ class MLP(Method[MLPs, MLPSetting]):
             ]
         )
 
-    def predict(self, found: MLPs, features: Features2d) -> NDArray[np.float64]:
+    def predict(self, found: MLPs, features: Readable) -> NDArray[np.float64]:
         return found.probabilities(features)
 
     def describe(self, setting: MLPSetting) -> Mapping[str, float]:
@@ -149,7 +150,7 @@ class KNN(Method[Neighbours, int]):
     def refit(self, jobs: Sequence[Job], settings: Sequence[int]) -> list[Neighbours]:
         return [self._fit(job, (k,)) for job, k in zip(jobs, settings, strict=True)]
 
-    def predict(self, found: Neighbours, features: Features2d) -> NDArray[np.float64]:
+    def predict(self, found: Neighbours, features: Readable) -> NDArray[np.float64]:
         return found.probabilities(features)[:, None]
 
     def describe(self, setting: int) -> Mapping[str, float]:
@@ -182,7 +183,7 @@ class NCM(Method[Centroids, None]):
     def refit(self, jobs: Sequence[Job], settings: Sequence[None]) -> list[Centroids]:
         return self.fit(jobs)
 
-    def predict(self, found: Centroids, features: Features2d) -> NDArray[np.float64]:
+    def predict(self, found: Centroids, features: Readable) -> NDArray[np.float64]:
         return found.probabilities(features)[:, None]
 
     def describe(self, setting: None) -> Mapping[str, float]:

@@ -15,10 +15,11 @@ from tqdm import tqdm
 from probe.errors import ProbeError
 from probe.probes.descent import Course, Sample, layers, train
 from probe.probes.designs import Rows
+from probe.probes.readout import Readable
 from probe.probes.targets import Target, about, answers, as_probabilities
 from probe.runtime import in_threads, one_thread
 from probe.settings import MLPSetting
-from probe.shapes import Features2d, Labels, ProbabilitiesAt
+from probe.shapes import Labels, ProbabilitiesAt
 
 TOGETHER = 8_000_000  # weights trained side by side; AdamW holds five times as many numbers
 Layers = tuple[NDArray[np.float32], ...]  # weight, bias, weight, bias as `nn.Linear` has them, seeds first
@@ -47,18 +48,21 @@ class MLPs:
         known = (self.task, self.layers[at], self.center, self.scale, self.learnt, self.constant)
         return MLPs(*known, self.epochs[at], self.held_loss[at])
 
-    def probabilities(self, features: Features2d, setting: int | slice = slice(None)) -> ProbabilitiesAt:
+    def probabilities(self, features: Readable, setting: int | slice = slice(None)) -> ProbabilitiesAt:
         """(..., seeds, n, classes) at one or all settings; rows of multi-label data do not sum to 1."""
         if isinstance(setting, int):
             return as_probabilities(self._logits(features, self.layers[setting]), self.task)
         return np.stack([as_probabilities(self._logits(features, each), self.task) for each in self.layers[setting]])
 
-    def _logits(self, features: Features2d, layers: Layers) -> Tensor:
+    def _logits(self, features: Readable, layers: Layers) -> Tensor:
         """(seeds, n, k); the networks run in float32, as they were trained."""
-        x = torch.from_numpy((features - self.center) / self.scale).float()
+        raw = torch.as_tensor(features).double()
+        center, scale, constant = (torch.from_numpy(x).to(raw) for x in (self.center, self.scale, self.constant))
+        x = ((raw - center) / scale).float()
         with one_thread():
-            found = torch.stack([network(x, *one) for one in zip(*map(torch.from_numpy, layers), strict=True)])
-        logits = torch.from_numpy(self.constant).expand(*found.shape[:2], -1).clone()
+            by_seed = zip(*(torch.from_numpy(layer).to(x) for layer in layers), strict=True)
+            found = torch.stack([network(x, *one) for one in by_seed])
+        logits = constant.expand(*found.shape[:2], -1).clone()
         logits[..., self.learnt] = found.double()
         return logits
 
@@ -77,7 +81,7 @@ class MLPSet:
     no longer falls; without them every setting runs all its epochs.
     """
 
-    features: Features2d
+    features: Readable
     labels: Labels
     settings: Sequence[MLPSetting]
     rows: NDArray[np.integer] | None = None
@@ -222,8 +226,8 @@ def _gathered(networks: list[list[_Network]], target: Target, task: str) -> MLPs
     return MLPs(
         task=task,
         layers=[tuple(map(np.stack, zip(*(one.layers for one in seeds), strict=True))) for seeds in networks],
-        center=by.center.numpy(),
-        scale=by.scale.numpy(),
+        center=by.center.cpu().numpy(),
+        scale=by.scale.cpu().numpy(),
         learnt=target.learnt.ravel(),
         constant=target.constant,
         epochs=np.array([[one.epoch for one in seeds] for seeds in networks]),

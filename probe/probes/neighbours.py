@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probe.errors import ProbeError
-from probe.probes.readout import blocks, check_finite, named, shown_and_known
-from probe.shapes import Features2d, Labels, Probabilities, ProbabilitiesAt
+from probe.probes.readout import Readable, blocks, check_finite, named, shown_and_known
+from probe.shapes import Labels, Probabilities, ProbabilitiesAt
 
 TEMPERATURE = 0.07  # of the votes
 STEPS = 10**9  # similarities are told apart to a billionth, so that what differs by rounding alone ties
@@ -32,7 +32,7 @@ class Neighbours:
         return replace(self, ks=(self.ks[which],))
 
     def probabilities(
-        self, features: Features2d, k: int | slice = slice(None), *, without: NDArray[np.integer] | None = None
+        self, features: Readable, k: int | slice = slice(None), *, without: NDArray[np.integer] | None = None
     ) -> ProbabilitiesAt:
         """(ks, n, classes) at all `ks`, or (n, classes) at the one in place `k`; float64.
 
@@ -73,7 +73,7 @@ class Neighbours:
 
 
 def fit_neighbours(
-    features: Features2d,
+    features: Readable,
     labels: Labels,
     task: str,
     classes: int,

@@ -5,6 +5,8 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from probe.errors import ProbeError
@@ -12,11 +14,13 @@ from probe.shapes import Features2d, Labels, ProbabilitiesAt
 
 CHUNK = 8192  # rows read at a time
 
+Readable = Features2d | Float[Tensor, "n d"]  # an array, or a tensor that is kept where the probes are fitted
+
 
 class ReadOut(Protocol):
     """A fitted read-out at one or several settings: strengths of a penalty, numbers of neighbours."""
 
-    def probabilities(self, features: Features2d, which: int | slice = slice(None), /) -> ProbabilitiesAt:
+    def probabilities(self, features: Readable, which: int | slice = slice(None), /) -> ProbabilitiesAt:
         """(settings, n, classes), or (n, classes) at one of them; rows of multi-label data do not sum to 1."""
         ...
 
@@ -30,14 +34,21 @@ def named(name: str, text: str) -> str:
     return f"{name}: {text}" if name else text
 
 
-def blocks(features: Features2d, size: int = CHUNK) -> Iterator[tuple[slice, Tensor]]:
+def rows_of(features: Readable, at: slice | NDArray[np.integer]) -> Tensor:
+    """A copy of some rows in float64, where the features are."""
+    if isinstance(features, Tensor):
+        return features[at].to(torch.float64, copy=True)
+    return torch.from_numpy(np.array(features[at], np.float64))
+
+
+def blocks(features: Readable, size: int = CHUNK) -> Iterator[tuple[slice, Tensor]]:
     """Rows (n, d), `size` at a time, in float64, with their place."""
     for start in range(0, len(features), size):
         place = slice(start, start + size)
-        yield place, torch.from_numpy(np.array(features[place], np.float64))
+        yield place, rows_of(features, place)
 
 
-def check_finite(features: Features2d, name: str = "") -> None:
+def check_finite(features: Readable, name: str = "") -> None:
     """Raise ProbeError, `name` first, when some rows (n, d) are not finite."""
     bad = [place.start + int(row) for place, rows in blocks(features) for row in (~rows.isfinite().all(1)).nonzero()]
     if bad:

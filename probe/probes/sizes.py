@@ -73,7 +73,7 @@ def _lines(
     """(taps, 1 + draws + units) scores."""
     lines = []
     for tap, found in fitted.items():
-        metric, members = found.method.grid.metric, found.predict(features[tap], trial, split)
+        metric, members = found.method.grid.metric, found.predict(features.nearest(tap), trial, split)
         scores = score_members(features, weighing.rows, members, weighing.weights, metrics=[metric])
         lines.append(scores[metric, MACRO])
     return np.stack(lines)

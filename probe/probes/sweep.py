@@ -79,6 +79,7 @@ def sweep(
     for arm in arms.values():
         check_request(arm.data, probes, grid, checks)
         _check_features(arm)
+    arms = {seed: arm.on(device) for seed, arm in arms.items()}
     if grid.metric == KAPPA:
         grid = replace(grid, ordinal=True)
     kinds = {name: find_method(name) for name in dict.fromkeys(probes)}
@@ -166,7 +167,7 @@ class _OneSeed:
 
     def _scores(self, tap: str, fitted: Fitted) -> dict[str, Scores]:
         """Scores by split."""
-        x = self.features[tap]
+        x = self.features.nearest(tap)
         return {
             split: score_members(
                 self.features, each.rows, fitted.predict(x, self.trial, split), each.weights, ordinal=self.grid.ordinal

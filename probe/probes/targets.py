@@ -62,6 +62,6 @@ class Target:
 def as_probabilities(logits: Tensor, task: str) -> NDArray[np.float64]:
     """(..., n, classes) from logits (..., n, k): k is 1 for two classes; rows of labels do not sum to 1."""
     if task == "multiclass":
-        return logits.softmax(-1).numpy()
+        return logits.softmax(-1).cpu().numpy()
     positive = logits.sigmoid()
-    return (positive if task == "multilabel" else torch.cat([1 - positive, positive], -1)).numpy()
+    return (positive if task == "multilabel" else torch.cat([1 - positive, positive], -1)).cpu().numpy()
