@@ -29,10 +29,9 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
 def search(products: Stack, targets: Targets, strengths: Tensor, start: Tensor | None = None) -> tuple[Tensor, int]:
     """Weights of all problems, and the iterations they took together."""
-    found = _Search(_Problem(products, targets, strengths))
-    if start is not None:
-        found._now = start.clone()
-        found.afresh()
+    problem = _Problem(products, targets, strengths)
+    zeros = torch.zeros(*problem.shown.shape[:3], problem.spread.shape[-1], dtype=torch.float64)
+    found = _Search(problem, zeros if start is None else start)
     iterations = work = 0
     while found.note(last=iterations >= LIMIT):
         for _ in range(EVERY):

@@ -255,4 +255,35 @@ def test_the_estimator_is_scikit_learns() -> None:
     assert clf.coef_.shape == (3, 8)
     assert clf.intercept_.shape == (3,)
     assert clf.converged_
-    assert clf.get_params() == {"C": 0.5, "class_weight": None}
+    assert clf.get_params() == {"C": 0.5, "class_weight": None, "warm_start": False}
+
+
+@pytest.mark.parametrize(("task", "d"), [("multiclass", 8), ("multiclass", 200), ("binary", 8), ("multilabel", 8)])
+def test_a_warm_start_finds_the_same_sooner(task: str, d: int) -> None:
+    x, y = problem(120, d, 2 if task == "binary" else 4)
+    if task == "multilabel":
+        y = np.eye(4, dtype=int)[y]
+        y[:5, 1], y[:, 2] = -1, 0  # what is unknown, and what cannot be learnt
+    warm = probe.LinearProbe(C=1.0, warm_start=True).fit(x, y)
+    at_once = warm.fit(x, y).n_iter_
+    cold, near = (clf.set_params(C=1.5).fit(x, y) for clf in (probe.LinearProbe(), warm))
+    assert at_once <= 4 < near.n_iter_ < cold.n_iter_
+    np.testing.assert_allclose(near.predict_proba(x), cold.predict_proba(x), atol=1e-3)
+
+
+def test_a_warm_start_from_rows_that_weighed_nothing() -> None:
+    x, y = problem(120, 8, 3)
+    warm = probe.LinearProbe(warm_start=True).fit(x, y, sample_weight=y != 1)
+    assert warm.intercept_[1] == -np.inf
+    np.testing.assert_allclose(
+        warm.fit(x, y).predict_proba(x), probe.LinearProbe().fit(x, y).predict_proba(x), atol=1e-3
+    )
+
+
+def test_a_warm_start_is_of_the_same_problem() -> None:
+    x, y = problem(120, 8, 3)
+    clf = probe.LinearProbe(warm_start=True).fit(x, y)
+    for other_x, other_y in ((x[:, :5], y), (x, y + 1), (x, np.eye(3, dtype=int)[y])):
+        with pytest.raises(probe.ProbeError, match="the classes and features of the last fit"):
+            clf.fit(other_x, other_y)
+        clf = probe.LinearProbe(warm_start=True).fit(x, y)

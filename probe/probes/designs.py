@@ -93,14 +93,28 @@ class Design(Rows):
 
     def turned_back(self, weights: Tensor) -> Tensor:
         """(..., rank) weights in the eigenbasis as (..., d) weights of the standardised features."""
-        weights = weights.to(self.vectors)
-        turned: Tensor = weights @ (self.vectors / self.values.sqrt() if self.wide else self.vectors).T
+        turned: Tensor = weights.to(self.vectors) @ self._turn.T
         return turned @ torch.cat(list(self.chunks())) if self.wide else turned
+
+    def turned(self, raw: Raw) -> Tensor:
+        """Weights (..., rank + 1) in the eigenbasis from coefficients (..., d) and intercepts (...) in raw units."""
+        coef, intercept = raw
+        weights = torch.from_numpy(coef * self.scale.cpu().numpy()).to(self.vectors)
+        if self.wide:
+            weights = weights @ torch.cat(list(self.chunks())).T
+        shift = torch.from_numpy(intercept + coef @ self.center.cpu().numpy()).to(self.vectors)
+        return torch.cat([weights @ self._turn, shift[..., None]], -1)
 
     def raw(self, weights: Tensor) -> Raw:
         """Coefficients (..., d) and what they add to the intercept (...), in raw feature units, float64."""
         coef = (self.turned_back(weights).cpu() / self.scale.cpu()).numpy()
         return coef, -coef @ self.center.cpu().numpy()
+
+    @property
+    def _turn(self) -> Tensor:
+        """(d, rank) from standardised features to the eigenbasis; of a wide design (n, rank), from their kernel."""
+        turn: Tensor = self.vectors / self.values.sqrt() if self.wide else self.vectors
+        return turn
 
     def _gram(self) -> Tensor:
         """The smaller of the two Gram matrices; of a streamed design in float32 within a chunk, for it only turns."""

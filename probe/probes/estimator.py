@@ -9,7 +9,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from probe.probes.linear import fit_path
+from probe.errors import ProbeError
+from probe.probes.linear import Path, fit_path
 from probe.probes.mlp import MLPSet, fit_mlps
 from probe.settings import MLPSetting
 from probe.shapes import Features2d, Labels, Probabilities
@@ -42,27 +43,42 @@ class LinearProbe(_Probe):
     """Logistic regression on standardised features, as a scikit-learn classifier.
 
     The objective is that of `make_pipeline(StandardScaler(), LogisticRegression(C, class_weight))`; `coef_` and
-    `intercept_` are folded back to raw units. `y` may be (n,) classes or (n, labels) zeros and ones.
+    `intercept_` are folded back to raw units. `y` may be (n,) classes or (n, labels) zeros and ones, -1 for unknown.
+    With `warm_start` the search begins at what the last `fit` found, of another C say; `n_iter_` tells what that saves.
     """
 
-    def __init__(self, C: float = 1.0, class_weight: Any = None) -> None:  # noqa: N803 - scikit-learn's name
-        self.C = C
+    def __init__(self, C: float = 1.0, class_weight: Any = None, warm_start: bool = False) -> None:  # noqa: N803
+        self.C = C  # scikit-learn's name
         self.class_weight = class_weight
+        self.warm_start = warm_start
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "LinearProbe":  # noqa: N803
         """Fit to features (n, d), labels and weights of rows (n,); returns self.
 
-        The scaler does not see weights; "balanced" counts rows, whatever their weights.
+        The scaler does not see weights; "balanced" counts rows, whatever their weights. Raises ProbeError for a warm
+        start from other classes or another number of features.
         """
+        last: Path | None = getattr(self, "path_", None) if self.warm_start else None
+        before = last and self._kind()
         rows, codes = self._taken_in(X, y)
-        weights = compute_sample_weight(self.class_weight, np.asarray(y))
+        if last and before != self._kind():
+            raise ProbeError("a warm start takes the classes and features of the last fit; make another LinearProbe")
+        weights = np.ones(len(rows))  # scikit-learn weighs several labels by a class weight alone
+        if self.class_weight is not None:
+            weights = compute_sample_weight(self.class_weight, np.asarray(y))
         if sample_weight is not None:
             check_consistent_length(rows, sample_weight)
             weights = weights * np.asarray(sample_weight, np.float64)
-        self.path_ = fit_path(rows, codes, self.task_, len(self.classes_), (self.C,), weights=weights)
+        k, start = len(self.classes_), (last.coef[0], last.intercept[0]) if last else None
+        self.path_ = fit_path(rows, codes, self.task_, k, (self.C,), weights=weights, start=start)
         self.coef_, self.intercept_ = self.path_.coef[0], self.path_.intercept[0]
+        self.n_iter_ = self.path_.iterations
         self.converged_ = bool(self.path_.converged[0])
         return self
+
+    def _kind(self) -> tuple[str, list[Any], int]:
+        """What the next fit must be of, to begin where this one ended."""
+        return self.task_, self.classes_.tolist(), self.n_features_in_
 
     def predict_proba(self, X: ArrayLike) -> Probabilities:  # noqa: N803
         """Probability of each class (or label), (n, classes)."""

@@ -7,9 +7,10 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
-from probe.probes.designs import Design, Stack, Stream
+from probe.probes.designs import Design, Raw, Stack, Stream
 from probe.probes.readout import Readable
 from probe.probes.solver import TOLERANCE, Solutions, Targets, solve
 from probe.probes.targets import Target, about, as_probabilities
@@ -24,7 +25,8 @@ class Path:
     """Linear probes at every strength, in raw feature units: `coef` (s, k, d), `intercept` (s, k).
 
     k is 1 for two classes (the binomial loss of one vector). `gap` (s,) bounds how far the objective is above
-    its optimum, as a share of it; `gradient` (s,) is the largest entry of the gradient of its mean.
+    its optimum, as a share of it; `gradient` (s,) is the largest entry of the gradient of its mean. `iterations` is
+    how many it took to solve all problems side by side with these.
     """
 
     task: str
@@ -32,6 +34,7 @@ class Path:
     intercept: NDArray[np.float64]
     gap: NDArray[np.float64]
     gradient: NDArray[np.float64]
+    iterations: int
 
     @property
     def converged(self) -> NDArray[np.bool_]:
@@ -41,7 +44,7 @@ class Path:
     def only(self, strength: int) -> "Path":
         """The probe at one of the strengths, so that the others need not be kept."""
         at = slice(strength, strength + 1)
-        return Path(self.task, self.coef[at], self.intercept[at], self.gap[at], self.gradient[at])
+        return Path(self.task, self.coef[at], self.intercept[at], self.gap[at], self.gradient[at], self.iterations)
 
     def probabilities(self, features: Readable, strength: int | slice = slice(None)) -> ProbabilitiesAt:
         """(..., n, classes) from the probes at one or all strengths; rows of multi-label data do not sum to 1."""
@@ -57,7 +60,8 @@ class TrainingSet:
     """Rows to fit probes to: of `features` (n, d) and `labels` those in `rows`, all by default, `weights` (n,) each.
 
     Labels are (n,) classes, or (n, labels) of 1, 0 and -1 for unknown: such a row does not count for that label.
-    There is one probe for each of `strengths`, scikit-learn's C.
+    There is one probe for each of `strengths`, scikit-learn's C. The search begins at `start`, the coefficients (k, d)
+    and intercepts (k,) of an earlier probe, or at zero.
     """
 
     features: Readable
@@ -65,6 +69,7 @@ class TrainingSet:
     strengths: Sequence[float]
     rows: NDArray[np.integer] | None = None
     weights: NDArray[np.floating] | None = None
+    start: Raw | None = None
     name: str = ""  # stands before what is wrong with it
 
     @property
@@ -86,10 +91,12 @@ def fit_path(
     strengths: Sequence[float],
     *,
     weights: NDArray[np.floating] | None = None,
+    start: Raw | None = None,
     device: str = "cpu",
 ) -> Path:
     """Fit `make_pipeline(StandardScaler(), LogisticRegression(C))` for every C of `strengths`; see `fit_paths`."""
-    return fit_paths([TrainingSet(features, labels, strengths, weights=weights)], task, classes, device=device)[0]
+    whole = TrainingSet(features, labels, strengths, weights=weights, start=start)
+    return fit_paths([whole], task, classes, device=device)[0]
 
 
 def fit_paths(sets: Sequence[TrainingSet], task: str, classes: int, *, device: str = "cpu") -> list[Path]:
@@ -120,8 +127,20 @@ def _fit_group(
     designs = [about(sets[i].name, partial(Design, sets[i].features, sets[i].chosen, device)) for i in group]
     strengths = torch.tensor([sets[i].strengths for i in group], dtype=torch.float64, device=device)
     products = Stream(designs[0]) if designs[0].streamed else Stack(designs)
-    found = solve(products, _batch([targets[i] for i in group], task, device), strengths)
+    starts = torch.zeros(*strengths.shape, *targets[0].learnt.shape, products.spread.shape[1], device=device)
+    for slot, i in enumerate(group):
+        _begin(starts[slot], sets[i].start, designs[slot], targets[i])
+    found = solve(products, _batch([targets[i] for i in group], task, device), strengths, starts.flatten(1, 2))
     return [(i, _path(found, slot, designs[slot], targets[i], task)) for slot, i in enumerate(group)]
+
+
+def _begin(weights: Tensor, start: Raw | None, design: Design, target: Target) -> None:
+    """Write where the search begins to (s, t, k, r + 1), padded; what could not be learnt begins at 0."""
+    if start is not None:
+        coef, intercept = start
+        turned = design.turned((coef, np.where(np.isfinite(intercept), intercept, 0)))
+        turned = turned.unflatten(0, target.learnt.shape)
+        weights[..., : design.rank], weights[..., -1] = turned[..., :-1], turned[..., -1]
 
 
 def _batch(targets: Sequence[Target], task: str, device: str) -> Targets:
@@ -159,4 +178,5 @@ def _path(found: Solutions, slot: int, design: Design, target: Target, task: str
     learnt = target.learnt.ravel()
     intercept = weights[..., -1].cpu().numpy() + shift
     gap, gradient = (x[slot].amax(1).cpu().numpy() for x in (found.gap, found.gradient))
-    return Path(task, coef * learnt[:, None], np.where(learnt, intercept, target.constant), gap, gradient)
+    intercept = np.where(learnt, intercept, target.constant)
+    return Path(task, coef * learnt[:, None], intercept, gap, gradient, found.iterations)

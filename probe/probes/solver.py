@@ -65,9 +65,9 @@ class Solutions:
     iterations: int
 
 
-def solve(products: Products, targets: Targets, strengths: Tensor) -> Solutions:
-    """Solve one problem per design, strength (f, s) and column of `targets`."""
-    search = _Search(_Problem(products, targets, strengths))
+def solve(products: Products, targets: Targets, strengths: Tensor, start: Tensor) -> Solutions:
+    """Solve one problem per design, strength (f, s) and column of `targets`, from weights (f, s t, k, r + 1) on."""
+    search = _Search(_Problem(products, targets, strengths), start)
     iteration = 0
     while search.note(last=iteration >= LIMIT):
         for _ in range(EVERY):
@@ -153,15 +153,15 @@ class _Problem:
 class _Search:
     """L-BFGS over all problems at once; a problem leaves when it is solved on every design."""
 
-    def __init__(self, problem: _Problem) -> None:
+    def __init__(self, problem: _Problem, start: Tensor) -> None:
         self.problem = problem
-        designs, count, classes, rows = problem.shown.shape
+        designs, count = problem.shown.shape[:2]
         at = problem.spread.device
-        self.weights = torch.zeros(designs, count, classes, problem.spread.shape[-1], dtype=torch.float64, device=at)
+        self.weights = start.double()
         self.gap = torch.full((designs, count), torch.inf, dtype=torch.float64, device=at)
         self.gradient = self.gap.clone()
         self._active = torch.arange(count, device=at)
-        self._now, self._logits = self.weights.clone(), self.problem.shown.new_zeros(designs, count, classes, rows)
+        self._now, self._logits = self.weights.clone(), problem.products.logits(start.float())
         self._slope, self._diagonal = problem.slopes(self._now, self._logits)
         self._memory: list[tuple[Tensor, Tensor, Tensor]] = []
 
