@@ -36,7 +36,8 @@ SLOW = {  # relatives of others in the list, or large: in the gate only
     "mixer_s32_224", "hrnet_w18_small", "inception_v3", "vit_small_patch16_dinov3", "torchvision:resnet18",
     "torchvision:densenet121", "torchvision:swin_v2_t", "torchvision:vit_b_32", "torchvision:convnext_tiny",
     "torchvision:mnasnet0_5", "torchvision:mobilenet_v3_small", "torchvision:regnet_y_400mf", "torchvision:googlenet",
-    "torchvision:efficientnet_b0", "cbr:largew", "cbr:larget",
+    "torchvision:efficientnet_b0", "torchvision:vgg11", "cbr:largew", "cbr:larget", "densenet121", "ghostnet_100",
+    "swin_tiny_patch4_window7_224", "xcit_nano_12_p16_224", "edgenext_xx_small", "fastvit_t8",
 }  # fmt: skip
 SMALLER = {"beit_base_patch16_224": {"depth": 4, "embed_dim": 192, "num_heads": 3}}  # there is no small one by name
 PREPROCESSING = Preprocessing(image_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear")

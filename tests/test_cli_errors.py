@@ -270,6 +270,7 @@ def test_a_network_that_is_too_small_logs_no_traceback(caplog: pytest.LogCapture
     assert "Traceback" not in caplog.text + result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["inception_v3", "googlenet"])
 def test_a_network_is_built_without_a_warning(name: str) -> None:
     result = invoke("taps", f"torchvision:{name}", "--image-size", "96")

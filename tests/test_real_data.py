@@ -55,6 +55,7 @@ def test_what_the_audit_finds(shared: Path, name: str, leaks: int, kinds: dict[s
 GRID = probe.ProbeGrid(draws=100, c_grid=(0.001, 0.01, 0.1))
 
 
+@pytest.mark.slow
 def test_pretrained_beats_scratch_on_breast_ultrasound(shared: Path, resnet18: Path) -> None:
     data = probe.dataset(shared / "busi256" / "labels.csv")
     best = {}
