@@ -3,7 +3,8 @@
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ install_import_hook(
     [f"probe.{name}" for name in CHECKED] + [f"analysis.{name}" for name in ANALYSED], "beartype.beartype"
 )
 
+StoppedAt = Callable[[int], AbstractContextManager[None]]
 torch.set_num_threads(1)  # one process per core is faster than two threads in each
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -56,6 +58,28 @@ def _figures() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def stopped_at(monkeypatch: pytest.MonkeyPatch) -> StoppedAt:
+    """Within it, training is stopped as by Ctrl-C when it comes to an epoch."""
+    from probe.finetuning.training import Run
+
+    train = Run._train
+
+    @contextmanager
+    def stopped(epoch: int) -> Iterator[None]:
+        def to_there(run: Run, now: int) -> tuple[float, float]:
+            if now == epoch:
+                raise KeyboardInterrupt
+            return train(run, now)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Run, "_train", to_there)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return stopped
 
 
 @pytest.fixture

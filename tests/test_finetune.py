@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import StoppedAt
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
@@ -216,26 +217,19 @@ def test_the_best_epoch_on_validation_is_kept() -> None:
 # going on
 
 
-def test_a_run_that_was_killed_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: StoppedAt
+) -> None:
     model = probe.truncate(net(), -1, ["a", "b"], head="mlp", hidden=8, dropout=0.3)
     data, place = some_data(), tmp_path / "runs" / "checkpoint.pt"
     options: dict[str, Any] = {"epochs": 3, "augment": "light", "schedule": "plateau", "lr": 1e-2}
     whole = tune(model, data, **options)
-    train = Run._train
-
-    def killed(self: Run, epoch: int) -> tuple[float, float]:
-        if epoch == 2:
-            raise KeyboardInterrupt
-        return train(self, epoch)
-
-    monkeypatch.setattr(Run, "_train", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_at(2):
         tune(model, data, checkpoint=place, **options)
-    monkeypatch.setattr(Run, "_train", train)
     assert [path.name for path in place.parent.iterdir()] == ["checkpoint.pt"]
     with pytest.raises(probe.ProbeError, match="other data, weights, settings"):
         tune(model, data, checkpoint=place, **{**options, "lr": 1e-3})
-    epochs: list[int] = []
+    epochs, train = list[int](), Run._train
     monkeypatch.setattr(Run, "_train", lambda self, epoch: (epochs.append(epoch), train(self, epoch))[1])
     rest = tune(model, data, checkpoint=place, **options)
     assert epochs == [2, 3]

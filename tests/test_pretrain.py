@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import StoppedAt
 from safetensors.torch import load_file, save_file
 from test_finetune import QUICK, SIZE, same, some_data
 
@@ -90,20 +91,11 @@ def test_pretraining_goes_on_from_weights_and_the_final_norm_stays(tmp_path: Pat
     assert torch.equal(load_file(second.path)["norm.weight"], state["norm.weight"])
 
 
-def test_a_run_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_stopped_goes_on(tmp_path: Path, stopped_at: StoppedAt) -> None:
     whole = quick(tmp_path / "whole.safetensors", epochs=3)
-    train = Run._train
-
-    def stopped(self: Run, epoch: int) -> tuple[float, float]:
-        if epoch == 2:
-            raise KeyboardInterrupt
-        return train(self, epoch)
-
-    monkeypatch.setattr(Run, "_train", stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_at(2):
         quick(tmp_path / "w.safetensors", epochs=3, checkpoint=tmp_path / "kept.pt")
     assert not (tmp_path / "w.safetensors").exists()
-    monkeypatch.setattr(Run, "_train", train)
     again = quick(tmp_path / "w.safetensors", epochs=3, checkpoint=tmp_path / "kept.pt")
     assert again.card["hash"] == whole.card["hash"]
     assert not (tmp_path / "kept.pt").exists()

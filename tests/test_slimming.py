@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from conftest import StoppedAt
 from networks import ARCHS, make_backbone, make_network
 from test_finetune import net as tiny
 from test_finetune import same, small, some_data, tune, weights
@@ -166,21 +167,12 @@ def test_all_of_it_is_trained_and_the_given_model_stands() -> None:
     assert all(not torch.equal(start[name], end[name]) for name in start)
 
 
-def test_a_run_that_was_stopped_goes_on_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_stopped_goes_on_bit_by_bit(tmp_path: Path, stopped_at: StoppedAt) -> None:
     model, data = small(), some_data()
     how: dict[str, Any] = {"tuning": Tuning(top_k=2), "lr": 1e-3, "epochs": 3}
     whole = tune(model, data, "tf", **how)
-    train = Run._train
-
-    def stopped(self: Run, epoch: int) -> tuple[float, float]:
-        if epoch == 2:
-            raise KeyboardInterrupt
-        return train(self, epoch)
-
-    monkeypatch.setattr(Run, "_train", stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_at(2):
         tune(model, data, "tf", checkpoint=tmp_path / "kept.pt", **how)
-    monkeypatch.setattr(Run, "_train", train)
     again = tune(model, data, "tf", checkpoint=tmp_path / "kept.pt", **how)
     assert same(weights(again.model), weights(whole.model))
     assert len(again.history) == 4

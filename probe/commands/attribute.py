@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.commands.options import arch_text, as_json, cache_folder, data_source, out_folder, settings, weights_text
 from probe.errors import ProbeError
 from probe.settings import Attribution, Batches, Network, Reading
 from probe.tables import text_table
@@ -29,7 +29,7 @@ DRAWN = "rank correlation of the maps with those by weights drawn anew"
 
 
 @click.command()
-@click.option("--arch", help="A timm id, torchvision:NAME or hf-hub:ORG/NAME, with linear probes as heads.")
+@click.option("--arch", help=f"{arch_text[:-1]}, with linear probes as heads.")
 @click.option("--at", "taps", multiple=True, help="A tap whose linear probe is asked; repeatable.  [default: the last]")
 @click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained]")
 @click.option(

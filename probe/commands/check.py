@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, several_weights
 from probe.settings import Network, Reading, Training, Tuning
 from probe.settings.training import SEARCHES, STRATEGIES
 
 
 @click.command()
-@click.option("--arch", required=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME.")
-@click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained and scratch]")
+@one_arch
+@several_weights
 @data_source
 @click.option(
     "--tap", "taps", multiple=True, help="Where to cut, name or index; repeatable.  [default: spread and recommended]"

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from probe.commands.options import as_json, out_folder, settings
+from probe.commands.options import as_json, one_arch, out_folder, settings
 from probe.errors import ProbeError
 from probe.settings import Network
 from probe.tables import text_table
 
 
 @click.command()
-@click.option("--arch", required=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME.")
+@one_arch
 @click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Images in a pass.")
 @click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Passes that are timed.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")

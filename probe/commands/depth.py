@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.commands.options import as_json, cache_folder, data_source, one_arch, one_weights, out_folder, settings
 from probe.errors import ProbeError
 from probe.settings import Depths, Extraction, Network, Reading
 from probe.tables import text_table
@@ -15,8 +15,8 @@ SHOWN = 8  # images in each row of the figure
 
 
 @click.command()
-@click.option("--arch", required=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME.")
-@click.option("--weights", default="pretrained", show_default=True, help=weights_text)
+@one_arch
+@one_weights
 @data_source
 @click.option("--seed", default=0, show_default=True, help="Of scratch weights and of splits that are drawn.")
 @out_folder

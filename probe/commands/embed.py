@@ -9,7 +9,16 @@ from typing import Any
 import click
 
 from probe.commands.compared import features_by_arm
-from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.commands.options import (
+    as_json,
+    cache_folder,
+    data_source,
+    made_elsewhere,
+    out_folder,
+    settings,
+    several_archs,
+    several_weights,
+)
 from probe.errors import ProbeError
 from probe.names import find_index
 from probe.settings import Embedding, Extraction, Network, Reading
@@ -20,16 +29,11 @@ THUMBNAIL = 64  # pixels
 
 
 @click.command()
-@click.option("--arch", "archs", multiple=True, help="A timm id, torchvision:NAME or hf-hub:ORG/NAME; repeatable.")
-@click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained and scratch]")
+@several_archs
+@several_weights
 @data_source
 @click.option("--tap", "taps", multiple=True, help="Where to look; repeatable.  [default: six, spread over the depth]")
-@click.option(
-    "--features",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Draw features made elsewhere, a folder of .npy with rows.csv or an .npz, too; repeatable.",
-)
+@made_elsewhere("Draw", "too")
 @click.option("--label", default="", help="Of several labels per image, the one to colour by.  [default: whether any]")
 @click.option("--thumbnails", is_flag=True, help="A second figure, with images in the place of points.")
 @click.option("--seed", default=0, show_default=True, help="Of maps, of the images drawn and of scratch weights.")

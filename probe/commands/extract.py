@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, settings, weights_text
+from probe.commands.options import as_json, cache_folder, data_source, one_arch, one_weights, settings
 from probe.settings import Extraction, Network, Reading
 from probe.tables import text_table
 
 
 @click.command()
-@click.option("--arch", required=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME.")
-@click.option("--weights", default="pretrained", show_default=True, help=weights_text)
+@one_arch
+@one_weights
 @data_source
 @click.option("--seed", default=0, show_default=True, help="Of scratch weights and of splits that are drawn.")
 @cache_folder

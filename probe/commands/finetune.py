@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, weights_text
 from probe.commands.trained import score_table, scores, write_training
 from probe.settings import Head, Network, Reading, Training, Tuning
 from probe.settings.training import STRATEGIES
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--arch", required=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME.")
+@one_arch
 @click.option("--at", "tap", required=True, help="The tap to cut at; 'probe taps ARCH' lists them.")
 @click.option("--weights", help=f"{weights_text[:-1]}.  [default: pretrained; scratch for that strategy]")
 @click.option(

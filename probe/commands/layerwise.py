@@ -8,23 +8,25 @@ from typing import Any
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.commands.options import (
+    as_json,
+    cache_folder,
+    data_source,
+    made_elsewhere,
+    out_folder,
+    settings,
+    several_archs,
+    several_weights,
+)
 from probe.errors import ProbeError
 from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
 
 
 @click.command()
-@click.option(
-    "--arch", "archs", multiple=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME; repeatable."
-)
-@click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained and scratch]")
+@several_archs
+@several_weights
 @data_source
-@click.option(
-    "--features",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Probe features made elsewhere, a folder of .npy with rows.csv or an .npz, in place of --arch; repeatable.",
-)
+@made_elsewhere("Probe", "in place of --arch")
 @click.option(
     "--probe",
     "probes",

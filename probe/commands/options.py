@@ -18,7 +18,20 @@ data_source = click.option(
 out_folder = click.option(
     "--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for the results."
 )
+arch_text = "A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME."
+one_arch = click.option("--arch", required=True, help=arch_text)
+several_archs = click.option("--arch", "archs", multiple=True, help=f"{arch_text[:-1]}; repeatable.")
 weights_text = "pretrained, scratch, the name of a published weight, or a file."
+one_weights = click.option("--weights", default="pretrained", show_default=True, help=weights_text)
+several_weights = click.option(
+    "--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained and scratch]"
+)
+
+
+def made_elsewhere(verb: str, how: str) -> Callable[[Any], Any]:
+    """`--features`, by what a command does with them."""
+    text = f"{verb} features made elsewhere, a folder of .npy with rows.csv or an .npz, {how}; repeatable."
+    return click.option("--features", multiple=True, type=click.Path(path_type=Path), help=text)
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]

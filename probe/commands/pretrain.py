@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, weights_text
 from probe.commands.trained import score_table, scores, write_training
 from probe.settings import Network, Reading, Training
 
 
 @click.command()
-@click.option("--arch", required=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME.")
+@one_arch
 @click.option("--weights", default="scratch", show_default=True, help=f"What to start from: {weights_text}")
 @data_source
 @click.option("--seed", default=0, show_default=True, help="Of scratch weights, of drawn splits and of training.")

@@ -10,24 +10,26 @@ from typing import Any
 import click
 
 from probe.commands.compared import of_features, of_maps
-from probe.commands.options import as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.commands.options import (
+    as_json,
+    cache_folder,
+    data_source,
+    made_elsewhere,
+    out_folder,
+    settings,
+    several_archs,
+    several_weights,
+)
 from probe.errors import ProbeError
 from probe.settings import Comparison, Extraction, Network, Reading
 from probe.tables import text_table
 
 
 @click.command()
-@click.option(
-    "--arch", "archs", multiple=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME; repeatable."
-)
-@click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained and scratch]")
+@several_archs
+@several_weights
 @data_source
-@click.option(
-    "--features",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Compare features made elsewhere, a folder of .npy with rows.csv or an .npz, too; repeatable.",
-)
+@made_elsewhere("Compare", "too")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import click
 
-from probe.commands.options import Names, as_json, cache_folder, settings, weights_text
+from probe.commands.options import Names, as_json, cache_folder, one_arch, one_weights, settings
 from probe.errors import ProbeError
 from probe.settings import Batches, Head, Network, Reading
 
@@ -17,9 +17,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("--arch", required=True, help="A timm id, torchvision:NAME, hf-hub:ORG/NAME or cbr:NAME.")
+@one_arch
 @click.option("--at", "tap", required=True, help="The tap to cut at; 'probe taps ARCH' lists them.")
-@click.option("--weights", default="pretrained", show_default=True, help=weights_text)
+@one_weights
 @click.option("--classes", type=Names(), help="How many classes, or their names: 7 or a,b,c.")
 @click.option("--data", help="Take the classes, and the image size they suit, from a data set.")
 @click.option("--seed", default=0, show_default=True, help="Of scratch weights and of the head.")
