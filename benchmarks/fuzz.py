@@ -30,7 +30,7 @@ def complaint(arguments: list[str]) -> tuple[str, str]:
         return "", "".join(traceback.format_exception(result.exception)[-3:])
     code, last = result.exit_code, (result.stderr.splitlines() or [""])[-1]
     begins = {0: "", 1: "probe: ", 2: "Error: "}
-    found_damage = code == 1 and arguments[:2] == ["cache", "verify"]
+    found_damage = code == 1 and (arguments[:2] == ["cache", "verify"] or arguments[0] == "data")
     if code not in begins or not (found_damage or last.startswith(begins[code])) or "Traceback" in result.output:
         return str(code), f"exit code {code}: {result.stderr[-500:]}"
     return str(code), ""

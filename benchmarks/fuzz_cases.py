@@ -5,6 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from click.testing import CliRunner
 from PIL import Image
@@ -24,8 +25,8 @@ OPTIONS: dict[str, list[str]] = {
     "--dtype": ["float32", "bfloat16", "float16", "x"], "--seed": ["0", "1", "-1", "4294967295", "4294967296", "x"],
     "--weights": ["scratch", "pretrained", "x", "gone.pth", "bytes.pth", "bytes.safetensors", ""],
     "--arch": [ARCH, "", "resnet", "torchvision:x", "hf-hub:", "hf-hub:x", ":", "*", "test_vit", "../x"],
-    "--data": ["good.csv", "digits", "", ".", "/", "/dev/null", "gone", "bytes.csv", "bytes.npz", "tree", "\0"],
-    "--cache": ["cache", "good.csv", "", "bytes.npz/x", "/proc/x", "\0", "x" * 300],
+    "--data": ["good.csv", "digits", "", ".", "/", "/dev/null", "gone", "bytes.csv", "bytes.npz", "tree"],
+    "--cache": ["cache", "good.csv", "", "bytes.npz/x", "/proc/x", "x" * 300],
 }  # fmt: skip
 PROBES = {"--c-grid": ["1", "0.1,1", "", "x", "nan", "-1", "1e-300,1e300"], "--draws": ["100", "1", "x"],
           "--delta": ["0.01", "0", "nan", "1"], "--seeds": ["1", "2", "0", "-1"],
@@ -43,6 +44,22 @@ FORMS = [
     ("RGB", "JPEG"), ("CMYK", "JPEG"), ("1", "TIFF"), ("P", "PNG"), ("LA", "PNG"), ("I;16", "PNG"), ("F", "TIFF"),
     ("P", "GIF"), ("RGB", "BMP"), ("RGB", "WEBP"), ("RGB", "PPM"), ("L", "JPEG2000"), ("RGB", "TGA"), ("RGBA", "ICO"),
 ]  # fmt: skip
+
+WHOLE = ["0", "1", "2", "-1", "x", "", "1.5"]
+REAL = ["0", "0.5", "1", "-1", "nan", "inf", "x", ""]
+PLACES = ["out", "good.csv", "", "bytes.npz", "bytes.safetensors", "tree", "gone", "/proc/x"]
+NET = {"--arch": ARCH, "--weights": "scratch", "--image-size": "32", "--cache": "cache"}
+READ = NET | {"--data": "good.csv", "--out": "out"}
+TRAINED = READ | {"--epochs": "1", "--batch-size": "8", "--draws": "100"}
+COMMANDS: dict[str, dict[str, str]] = {
+    "taps": {"": ARCH, "--image-size": "32"}, "data": {"": "good.csv"}, "extract": {**NET, "--data": "good.csv"},
+    "layerwise": READ | {"--draws": "100"}, "depth": READ | {"--k": "2"}, "similarity": READ | {"--draws": "0"},
+    "embed": READ | {"--method": "pca"}, "attribute": READ | {"--images": "2"},
+    "cost": {"--arch": ARCH, "--image-size": "32", "--out": "out", "--repeats": "1"},
+    "truncate": {"--arch": ARCH, "--weights": "scratch", "--at": "1", "--classes": "2", "--out": "m.safetensors"},
+    "finetune": TRAINED | {"--at": "1"}, "pretrain": TRAINED, "check": TRAINED,
+    "figure": {"": "all", "--results": "out", "--out": "out"},
+}  # fmt: skip
 
 Rng = np.random.Generator
 
@@ -261,7 +278,30 @@ def features(rng: Rng) -> list[str]:
     return ["layerwise", "--features", place, *(part for pair in given.items() for part in pair), *extra]
 
 
+def command(rng: Rng) -> list[str]:
+    """Any command on a small network, with one to three of its options set to anything."""
+    name = pick(rng, list(COMMANDS))
+    chosen = [option for option in cli.main.commands[name].params if isinstance(option, click.Option)]
+    changed = [pick(rng, chosen) for _ in range(rng.integers(1, 4))]
+    arguments = [name]
+    for text, value in {**COMMANDS[name], **{option.opts[0]: _value(rng, option) for option in changed}}.items():
+        arguments += [value] if text == "" else [text] if value is None else [text, value]
+    return arguments
+
+
+def _value(rng: Rng, option: click.Option) -> str | None:
+    """One that suits the type of an option, or does not; None for a switch."""
+    if option.is_flag:
+        return None
+    kinds = {click.IntRange: WHOLE, type(click.INT): WHOLE, type(click.FLOAT): REAL, click.Path: PLACES}
+    if option.opts[0] in OPTIONS | PROBES:
+        return str(pick(rng, (OPTIONS | PROBES)[option.opts[0]]))
+    if isinstance(option.type, click.Choice):
+        return str(pick(rng, [*option.type.choices, "x"]))
+    return str(pick(rng, kinds.get(type(option.type), [*WORDS, "stem", "layer1.0", "1,2", "0.5,x"])))
+
+
 KINDS: dict[str, Callable[[Rng], list[str]]] = {
     "manifest": manifest, "folder": folder, "archive": archive, "image": image, "options": options, "cache": cache,
-    "features": features,
+    "features": features, "command": command,
 }  # fmt: skip

@@ -25,7 +25,7 @@ from probe.searching import Search, search_cut
 from probe.settings import Extraction, Network, ProbeGrid, Reading, Training, Tuning
 from probe.settings.training import SEARCHES
 from probe.settings.training import STRATEGIES as KNOWN
-from probe.study import Study, run_layerwise
+from probe.study import DEFAULT_WEIGHTS, Study, run_layerwise
 
 STUDY = "check"
 STRATEGIES = ("lp", "ftl", "lp-ft")
@@ -90,6 +90,7 @@ def run_check(
         table = dataset(table, seed=seeds[0], cache=cache, **asdict(reading or Reading()))
     grid = ProbeGrid(metric=training.metric, draws=training.draws)
     extraction = Extraction(device=training.device, num_workers=training.num_workers)
+    _ways(weights or DEFAULT_WEIGHTS, strategies)
     start = time.perf_counter()
     study = run_layerwise(
         [arch], weights, table, seeds=seeds, network=network, extraction=extraction, grid=grid, cache=cache
@@ -97,16 +98,14 @@ def run_check(
     seconds = {"probing": time.perf_counter() - start}
     trainer = Trainer(arch, table, network, training, tuning, Path(out) / "cells", cache)
     searches: list[Found] = []
+    ways = _ways([arm.weights for arm in study.arms], strategies)
     if search == "none":
         names = _pick_taps(study, taps)
-        jobs = [
-            (arm.weights, strategy, tap, seed)
-            for arm, tap, strategy, seed in product(study.arms, names, dict.fromkeys(strategies), seeds)
-            if _makes_sense(arm.weights, strategy)
-        ]
+        places = product([arm.weights for arm in study.arms], names, ways, seeds)
+        jobs = [(*way, tap, seed) for source, tap, way, seed in places if way[0] == source]
         cells = [trainer.cell(*job) for job in tqdm(jobs, unit="network", disable=None, desc="training")]
     else:
-        searches, cells = _search(study, trainer, strategies, seeds, training.metric)
+        searches, cells = _search(study, trainer, ways, seeds, training.metric)
         names = [tap["tap"] for tap in study.arms[0].taps if any(cell["tap"] == tap["tap"] for cell in cells)]
     seconds["training"] = sum(cell["seconds"] for cell in cells)
     verdicts = _verdicts(study, cells, training.metric)
@@ -115,24 +114,30 @@ def run_check(
     return Check(study, names, cells, rows, verdicts, seconds, searches)
 
 
-def _makes_sense(weights: str, strategy: str) -> bool:
-    return weights != "scratch" or strategy == "ftl"
+def _ways(weights: Sequence[str], strategies: Sequence[str]) -> list[tuple[str, str]]:
+    """Weights and strategies that go together. Raises ProbeError when none do."""
+    pairs = product(weights, dict.fromkeys(strategies))
+    ways = [(name, strategy) for name, strategy in pairs if name != "scratch" or strategy == "ftl"]
+    if not ways:
+        raise ProbeError(
+            f"scratch weights are trained with ftl alone, so nothing is left to train with {', '.join(strategies)}; "
+            "add the strategy ftl, or other weights"
+        )
+    return ways
 
 
 def _search(
-    study: Study, trainer: Trainer, strategies: Sequence[str], seeds: Sequence[int], metric: str
+    study: Study, trainer: Trainer, ways: Sequence[tuple[str, str]], seeds: Sequence[int], metric: str
 ) -> tuple[list[Found], list[Known]]:
     """A search for every set of weights and strategy, and all that was trained for it."""
     sign = -1 if metric in LOWER_IS_BETTER else 1
     searches: list[Found] = []
     cells: list[Known] = []
-    for arm, strategy in product(study.arms, dict.fromkeys(strategies)):
-        if _makes_sense(arm.weights, strategy):
-            way = (arm.weights, strategy)
-            train, recall = partial(trainer.cell, *way), partial(trainer.recall, *way)
-            found, mine = search_cut(arm.taps, seeds, train, recall, sign)
-            searches.append((*way, found))
-            cells += mine
+    for way in ways:
+        train, recall = partial(trainer.cell, *way), partial(trainer.recall, *way)
+        found, mine = search_cut(study.arms[0].taps, seeds, train, recall, sign)
+        searches.append((*way, found))
+        cells += mine
     return searches, cells
 
 

@@ -17,8 +17,8 @@ from probe.pooling import pooled
 from probe.runtime import log
 from probe.settings import Extraction
 
-REPAYS = {"bfloat16": 5e12, "float32": 1e13}  # multiply-accumulates of a job that pays for compiling:
-# 1,200 and 2,400 images of ResNet-50 at 224 pixels
+REPAYS = 1e13  # multiply-accumulates of a job that pays for compiling: 2,400 images of ResNet-50 at 224 pixels
+REPAYS_BFLOAT16 = REPAYS / 2
 
 
 class NotCompiledError(Exception):
@@ -33,7 +33,8 @@ def settle(settings: Extraction, macs: float, device: str) -> Extraction:
     quickest = "bfloat16" if device == "cpu" and _gains_by_bfloat16() else "float32"
     compiled, dtype = settings.compile, quickest if settings.dtype == "auto" else settings.dtype
     if compiled == "auto":
-        compiled = "on" if device == "cpu" and macs >= REPAYS[dtype] else "off"
+        repays = REPAYS_BFLOAT16 if dtype == "bfloat16" else REPAYS
+        compiled = "on" if device == "cpu" and macs >= repays else "off"
     if compiled == "off" and settings.dtype == "auto":
         dtype = "float32"
     return replace(settings, compile=compiled, dtype=dtype)

@@ -52,6 +52,12 @@ def test_fewer_than_three_taps_are_refused_before_training(tmp_path: Path, monke
         run_check("resnet10t", ["scratch"], shapes_data(60), taps=["layer9"], out=tmp_path, network=SMALL)
 
 
+def test_what_leaves_nothing_to_train_is_told_before_probing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probe.checking.run_layerwise", None)
+    with pytest.raises(ProbeError, match="scratch weights are trained with ftl alone, .* with lp, top-k; add"):
+        run_check("resnet10t", ["scratch"], shapes_data(60), strategies=["lp", "top-k"], network=SMALL)
+
+
 def test_the_command_tells_order_regret_and_seconds(tmp_path: Path) -> None:
     data = shapes_data(60)
     images = np.stack([np.asarray(data.images.load(row)) for row in range(60)])

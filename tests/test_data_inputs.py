@@ -30,7 +30,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 import cli
 from probe.cache.requests import data_fingerprint
 from probe.data import FileHashes, dataset, make_dataset
-from probe.data.images import ImageArrays, ImageFiles
+from probe.data.images import ImageArrays, ImageFiles, images_in
 from probe.data.published import TORCHVISION_SETS
 from probe.errors import ProbeError
 from probe.settings import Reading
@@ -516,3 +516,16 @@ def test_the_libraries_that_decode_are_part_of_the_fingerprint(tmp_path: Path) -
     assert "pydicom" in ImageFiles([tmp_path / "x.dcm"]).reading
     assert "nibabel" in ImageFiles([Path(f"{tmp_path / 'v.nii'}#slice=1")]).reading
     assert set(ImageFiles([tmp_path / "x.png"], Reading()).reading) == {"rules", "window"}
+
+
+def test_a_file_that_may_not_be_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    looked = Path.is_file
+
+    def refused(path: Path) -> bool:
+        if path.name == "a.png":
+            raise PermissionError
+        return looked(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert [file.name for file in images_in(tmp_path)] == ["a.png"]

@@ -18,9 +18,10 @@ from probe import runtime
 from probe.cache import Features
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
+from probe.finetuning.devices import make_fabric
 from probe.prediction_depth import sample_depths
 from probe.probes import MLPSet, fit_mlps, layerwise
-from probe.settings import Batches, Checks, Extraction, MLPSetting, ProbeGrid
+from probe.settings import Batches, Checks, Extraction, MLPSetting, ProbeGrid, Training
 from probe.truncation import Truncated, truncate
 from probe.truncation.prediction import predict
 
@@ -151,3 +152,8 @@ def test_nothing_is_kept_on_a_cpu() -> None:
 def test_where_probes_are_fitted(picked: str, fitted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "pick_device", lambda name: name)
     assert runtime.probing_device(picked) == fitted
+
+
+@pytest.mark.parametrize("name", ["cpu", "cpu:0"])
+def test_where_networks_are_trained(name: str) -> None:
+    assert make_fabric(Training(device=name)).device == torch.device("cpu")

@@ -25,9 +25,17 @@ def images_in(folder: Path) -> list[Path]:
     return [
         file
         for file in sorted(folder.rglob("*"))
-        if not file.name.startswith(".") and file.is_file()
+        if not file.name.startswith(".") and _may_be_file(file)
         if file.suffix.lower() in known or is_nifti(file) or is_dicom(file)
     ]
+
+
+def _may_be_file(path: Path) -> bool:
+    """Also when it may not be looked at: that is told when it is asked for."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
 class ImageFiles:

@@ -29,7 +29,7 @@ def make_fabric(training: Training) -> Fabric:
     several = world > 1
     fabric = Fabric(
         accelerator=kind,
-        devices=local if several else [int(index)] if index else 1,
+        devices=local if several else [int(index)] if index and kind != "cpu" else 1,
         num_nodes=world // local,
         strategy="ddp" if several else "auto",
         precision=PRECISIONS[training.precision],  # type: ignore[arg-type]
