@@ -85,7 +85,10 @@ class _Walk(nn.Module):
     def __init__(self, net: Backbone, settings: Extraction, device: str) -> None:
         super().__init__()
         self.layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-        self.net = copy.deepcopy(net).eval().to(device=device).to(memory_format=self.layout)
+        self.net = copy.deepcopy(net).eval().to(device)
+        for tensor in (*self.net.parameters(), *self.net.buffers()):
+            if tensor.ndim == 4:  # `Module.to` would do so to tensors of five axes, which have no such layout
+                tensor.data = tensor.data.contiguous(memory_format=self.layout)
         self.pool, self.dtype, self.kind = settings.pool, getattr(torch, settings.dtype), torch.device(device).type
         self.mean, self.std = moments(net.origin.preprocessing, device)
 

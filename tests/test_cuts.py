@@ -1,5 +1,8 @@
 """Where networks are cut and what the taps are called: pinned for a dozen of them."""
 
+import operator
+from collections.abc import Callable
+
 import pytest
 import torch
 from networks import ARCHS, PREPROCESSING, make_backbone, make_network
@@ -123,17 +126,22 @@ class Net(nn.Module):
 
 
 class Overwriting(Net):
-    """`+=`, and a view that shows what has been added."""
+    """`+=` or its like, and a view that shows what it has done."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change = change
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         x = self.conv2(self.relu(self.conv1(x)))
         shown = x.transpose(2, 3)
-        x += 1
+        self.change(x)
         return self.fc(self.conv4(shown).mean((2, 3)))
 
 
-def test_what_is_added_in_place_stays_in_place() -> None:
-    network = Overwriting()
+@pytest.mark.parametrize("change", ["iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow"])
+def test_what_is_changed_in_place_stays_in_place(change: str) -> None:
+    network = Overwriting(lambda x: getattr(operator, change)(x, 2))
     net = from_module(network, origin("mine"))
     assert list(net.taps) == ["relu", "conv4"]  # not conv2, which is overwritten
     x = torch.randn(2, 3, 64, 64)

@@ -280,10 +280,21 @@ def test_a_warm_start_from_rows_that_weighed_nothing() -> None:
     )
 
 
+@pytest.mark.parametrize("coef", [np.nan, 1e3, 1e30])
+def test_a_warm_start_that_is_worse_than_none_is_not_taken(coef: float) -> None:
+    x, y = problem(120, 8, 3)
+    warm, cold = (probe.LinearProbe(warm_start=True).fit(x, y) for _ in range(2))
+    warm.path_.coef[:] *= coef
+    warm.fit(x, y)
+    np.testing.assert_array_equal(warm.predict_proba(x), probe.LinearProbe().fit(x, y).predict_proba(x))
+    assert warm.n_iter_ > cold.fit(x, y).n_iter_
+
+
 def test_a_warm_start_is_of_the_same_problem() -> None:
     x, y = problem(120, 8, 3)
     clf = probe.LinearProbe(warm_start=True).fit(x, y)
+    before = clf.predict_proba(x)
     for other_x, other_y in ((x[:, :5], y), (x, y + 1), (x, np.eye(3, dtype=int)[y])):
         with pytest.raises(probe.ProbeError, match="the classes and features of the last fit"):
             clf.fit(other_x, other_y)
-        clf = probe.LinearProbe(warm_start=True).fit(x, y)
+        np.testing.assert_array_equal(clf.predict_proba(x), before)  # what it had learnt is still there

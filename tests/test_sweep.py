@@ -363,9 +363,14 @@ def test_taps_are_in_natural_order_and_an_npz_holds_the_same(tmp_path: Path) -> 
     folder = write(tmp_path / "net")
     features = read_features(folder)
     assert list(features) == ["block2", "block10"]
+    (folder / "block10.npy").rename(folder / "stem.npy")
+    assert list(read_features(folder)) == ["stem", "block2"]
+    (folder / "stem.npy").rename(folder / "block10.npy")
     arrays = {tap: features[tap] for tap in features}
     np.savez(tmp_path / "net.npz", **arrays, labels=features.labels, splits=features.splits, ids=features.ids)
     again = read_features(tmp_path / "net.npz")
+    np.savez(tmp_path / "b.npz", z=arrays["block2"], a=arrays["block10"], labels=features.labels)
+    assert list(read_features(tmp_path / "b.npz")) == ["z", "a"]  # as they were saved
     a, b = layerwise(features, grid=GRID), layerwise(again, grid=GRID)
     shared = ["tap", "metric", "split", "value", "ci_low"]
     plain = a["class"].isin(["macro"])

@@ -9,7 +9,7 @@ import copy
 import inspect
 import logging
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -163,8 +163,18 @@ def _describe(value: Any) -> Any:
 class _InPlace(fx.Proxy):
     """A value that `+=` overwrites, as it does in the network; of a plain proxy Python would make a sum beside it."""
 
-    def __iadd__(self, other: Any) -> fx.Proxy:
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {}, "add")
+
+def _overwrites(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    """`name` is that of the operator without the i in front, which the node is called by."""
+
+    def operate(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", getattr(operator, f"i{name}"), (self, other), {}, name)
+
+    return operate
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"):
+    setattr(_InPlace, f"__i{_name}__", _overwrites(_name))
 
 
 class _Tracer(NodePathTracer):  # type: ignore[misc]

@@ -14,6 +14,7 @@ from probe.data import Dataset, make_dataset, read_labels, read_npz
 from probe.errors import ProbeError, reason
 
 ROWS = "rows.csv"
+STEM = "stem"  # what lies below the first block
 ABOUT = ("labels", "classes", "ids", "groups", "splits")  # arrays of an .npz that are no features
 
 
@@ -23,7 +24,8 @@ def read_features(source: str | Path, seed: int = 0) -> Features:
     A folder holds `TAP.npy` (n, d) per tap and `rows.csv` with a line per row: `label` (or `labels`, or columns of
     0 and 1; see `dataset`), and optionally `id`, `split` and `group`. An entry of the feature cache is such a folder.
     An `.npz` holds an array per tap, `labels` (n,) or (n, classes), and optionally `classes`, `ids`, `groups` and
-    `splits`. Taps are in the order of an entry's manifest, else of their names, numbers by their value.
+    `splits`. Taps are in the order of an entry's manifest or of the arrays in an `.npz`; else of their names, `stem`
+    first and numbers by their value.
     Raises ProbeError when there are no features, or they do not fit the rows.
     """
     path = Path(source)
@@ -81,7 +83,7 @@ def _from_npz(path: Path, seed: int) -> Features:
     stored = read_npz(path)
     if "labels" not in stored:
         raise ProbeError(f"'{path}' has no array 'labels' that says what the rows of its features are")
-    taps = {name: stored[name] for name in sorted(stored.keys() - set(ABOUT), key=_natural)}
+    taps = {name: array for name, array in stored.items() if name not in ABOUT}
     about: dict[str, Any] = {name: stored[name].tolist() for name in ABOUT[1:] if name in stored}
     return make_features(taps, stored["labels"], **about, seed=seed, name=path.stem)
 
@@ -147,6 +149,7 @@ def _checked(
     return features
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """layer2 before layer10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+def _natural(name: str) -> tuple[bool, list[tuple[int, str]]]:
+    """stem before layer2 before layer10."""
+    parts = re.split(r"(\d+)", name)
+    return name != STEM, [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

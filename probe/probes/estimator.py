@@ -59,9 +59,10 @@ class LinearProbe(_Probe):
         start from other classes or another number of features.
         """
         last: Path | None = getattr(self, "path_", None) if self.warm_start else None
-        before = last and self._kind()
+        before = last and (self._kind(), dict(vars(self)))
         rows, codes = self._taken_in(X, y)
-        if last and before != self._kind():
+        if before and before[0] != self._kind():
+            self.__dict__.update(before[1])
             raise ProbeError("a warm start takes the classes and features of the last fit; make another LinearProbe")
         weights = np.ones(len(rows))  # scikit-learn weighs several labels by a class weight alone
         if self.class_weight is not None:

@@ -66,7 +66,10 @@ class Solutions:
 
 
 def solve(products: Products, targets: Targets, strengths: Tensor, start: Tensor) -> Solutions:
-    """Solve one problem per design, strength (f, s) and column of `targets`, from weights (f, s t, k, r + 1) on."""
+    """Solve one problem per design, strength (f, s) and column of `targets`.
+
+    The search begins at `start` (f, s t, k, r + 1), or at zero where that has the lower objective.
+    """
     search = _Search(_Problem(products, targets, strengths), start)
     iteration = 0
     while search.note(last=iteration >= LIMIT):
@@ -161,7 +164,10 @@ class _Search:
         self.gap = torch.full((designs, count), torch.inf, dtype=torch.float64, device=at)
         self.gradient = self.gap.clone()
         self._active = torch.arange(count, device=at)
-        self._now, self._logits = self.weights.clone(), problem.products.logits(start.float())
+        logits = problem.products.logits(start.float())
+        nothing = torch.zeros_like(self.weights), torch.zeros_like(logits)
+        helps = problem.objective(self.weights, logits) <= problem.objective(*nothing)  # not so of what is no number
+        self._now, self._logits = (torch.where(helps, x, 0) for x in (self.weights, logits))
         self._slope, self._diagonal = problem.slopes(self._now, self._logits)
         self._memory: list[tuple[Tensor, Tensor, Tensor]] = []
 
