@@ -114,4 +114,5 @@ def _draw_histogram(axes: Axes, taps: Sequence[str], settled: NDArray[np.integer
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xticks(places, taps, rotation=90 if len(taps) > COLUMNS + 1 else 0, fontsize=5.5)
     axes.set(xlabel="tap from which on the prediction is that of the last tap", ylabel="share of images")
-    axes.legend(loc="upper right")
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room above the bars
+    axes.legend(loc="upper right", ncols=2)

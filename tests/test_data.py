@@ -521,6 +521,11 @@ def damaged(root: Path) -> Path:
     return path
 
 
+def beside_table(root: Path) -> Path:
+    (root / "labels.csv").write_text("file,label\n")
+    return folder([f"images/{i}.png" for i in range(9)])(root)
+
+
 AB = ["a", "b"] * 10
 EYE = np.eye(9, 2, dtype=np.uint8)
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
@@ -530,6 +535,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "empty folder": (folder([]), r"holds no images in root/class/\*"),
     "images beside no class": (folder(["1.png", "2.png"]), "holds no images"),
     "folder of one class": (folder([f"a/{i}.png" for i in range(9)]), "only the class 'a'"),
+    "folder of images beside its table": (beside_table, "a single folder of images, .*give its table, .*labels"),
     "folder of train alone": (folder([f"train/{i % 2}/{i}.png" for i in range(9)]), "incomplete .*val, test"),
     "empty csv": (written("m.csv", b""), "not a readable CSV"),
     "csv in latin-1": (written("m.csv", "file,label\n1.png,Bläue\n".encode("latin-1")), "not a readable CSV"),

@@ -69,9 +69,9 @@ def load_state(network: nn.Module, state: dict[str, Tensor], path: Path, classif
     heads = {name: _is_part(name, classifier) for name in (*expected, *given)}
     whole = all(name in expected and _fits(given, name, expected[name]) for name in heads if heads[name])
     if not whole:
-        log.warning(
-            "%s: its classifier does not fit %s and was dropped; features do not use it", path, _few(list(classifier))
-        )
+        there = any(heads[name] for name in given)
+        what = f"its classifier does not fit {_few(list(classifier))} and was dropped" if there else "has no classifier"
+        log.warning("%s: %s; features do not use it", path, what)
         given = {name: tensor for name, tensor in given.items() if not heads[name]}
     kept = {name: tensor for name, tensor in expected.items() if whole or not heads[name]}
     check_fit(given, kept, path)

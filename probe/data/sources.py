@@ -107,6 +107,9 @@ def _folder(root: Path) -> Listed:
     if not found:
         raise ProbeError(f"'{root}' holds no images in root/class/* or root/{{train,val,test}}/class/*")
     classes, labels = np.unique([name for _, name, _ in found], return_inverse=True)
+    table = min((file for file in root.iterdir() if file.suffix.lower() in SUFFIXES), default=None)
+    if len(classes) == 1 and table:
+        raise ProbeError(f"'{root}' holds a single folder of images, '{classes[0]}'; give its table, '{table}'")
     files = [file for _, _, file in found]
     return Listed(
         name=root.resolve().name,
