@@ -19,7 +19,10 @@ PROBE = "0.25"  # grey: the probe is the reference, the strategies have the colo
 
 
 def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "full") -> Figure:
-    """A figure with a row per set of weights: score against depth, and against parameters below the head."""
+    """A figure with a row per set of weights: score against depth, and against parameters below the head.
+
+    There is room for the first alone in a "half" column.
+    """
     scores = rows[(rows["metric"] == metric) & (rows["class"] == "macro") & (rows["split"] == "test")]
     probes = scores[(scores["study"] == "layerwise") & (scores["method"] == "linear")]
     trained = scores[scores["method"] == "trained"]
@@ -27,10 +30,11 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
     taps = probes.drop_duplicates("tap").set_index("tap")["depth"]
     params = rows[rows["metric"] == "params"].drop_duplicates("tap").set_index("tap")["value"] / 1e6
     strategies = list(dict.fromkeys(trained["strategy"]))
-    with plt.rc_context(look(column, aspect=0.36 * len(weights) + 0.12)):
-        figure, axes = plt.subplots(len(weights), 2, sharey=True, squeeze=False, sharex="col")
+    panels, high = ((taps,), 0.5) if column == "half" else ((taps, params), 0.36)
+    with plt.rc_context(look(column, aspect=high * len(weights) + high / 3)):
+        figure, axes = plt.subplots(len(weights), len(panels), sharey=True, squeeze=False, sharex="col")
         for line, name in zip(axes, weights, strict=True):
-            for place, where in zip(line, (taps, params), strict=True):
+            for place, where in zip(line, panels, strict=True):
                 _draw_probe(place, probes[probes["weights"] == name], where)
                 for order, strategy in enumerate(strategies):
                     mine = trained[(trained["weights"] == name) & (trained["strategy"] == strategy)]
@@ -41,14 +45,17 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
             line[0].set_title(literal(f"{probes['dataset'].iloc[0]}, {probes['arch'].iloc[0]}, {weights_name(name)}"))
         axes[-1, 0].set_xticks(taps, list(taps.index), rotation=90, fontsize=5.5)
         axes[-1, 0].set_xlabel("tap where the network is cut")
-        axes[-1, 1].set_xscale("log")
-        axes[-1, 1].set_xlabel(r"parameters below the head ($10^6$)")
+        if len(panels) > 1:
+            axes[-1, 1].set_xscale("log")
+            axes[-1, 1].set_xlabel(r"parameters below the head ($10^6$)")
         handles = {
             label: handle
             for place in axes.flat
             for handle, label in zip(*place.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=5)
+        figure.legend(
+            list(handles.values()), list(handles), loc="outside lower center", ncols=4 if len(panels) == 1 else 5
+        )
         return figure
 
 
