@@ -61,6 +61,17 @@ def test_the_file_is_taken_as_weights(arch: str, tmp_path: Path) -> None:
     assert probe.finetune(model, some_data(), "lp", training=Training(**QUICK)).best_epoch >= 0
 
 
+def test_another_image_size_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = quick(tmp_path / "w.safetensors", "test_vit", epochs=1).path
+    caplog.clear()
+    assert probe.backbone("test_vit", file, image_size=SIZE).taps
+    assert not caplog.records or "px" not in caplog.text
+    assert probe.backbone("test_vit", file, image_size=2 * SIZE).taps  # its position embeddings are resampled
+    assert f"was trained on images of {SIZE} px and is read at {2 * SIZE} px" in caplog.text
+    with pytest.raises(probe.ProbeError, match=f"was trained on images of {SIZE} px; give that image size"):
+        probe.backbone("test_vit", file)
+
+
 def test_the_card_says_what_it_was_trained_on(tmp_path: Path) -> None:
     data = some_data()
     made = quick(tmp_path / "w.safetensors", seed=3)

@@ -10,12 +10,13 @@ from torch import nn
 
 from probe.backbones import cuts, tracing
 from probe.backbones.catalog import Source, find_source, list_archs, seeded
-from probe.backbones.checkpoints import load_state, read_state
+from probe.backbones.checkpoints import load_state, read_state, trained_size
 from probe.backbones.network import Backbone, Origin, Preprocessing
 from probe.backbones.published import require
 from probe.backbones.stages import slice_network
 from probe.errors import ProbeError, Unreachable
 from probe.names import check_seed, is_file, unknown
+from probe.runtime import log
 
 __all__ = ["Backbone", "Origin", "Preprocessing", "backbone", "from_list", "from_module", "list_archs"]
 
@@ -51,6 +52,8 @@ def backbone(
         file = Path(weights) if is_file(weights) else None
         network = _create(source, tag, image_size) if file is None else _from_file(source, file, image_size)
         native = source.preprocessing(network, tag)
+        if file and (trained := trained_size(file)) not in (None, size := image_size or native.image_size):
+            log.warning("%s was trained on images of %s px and is read at %d px", file, trained, size)
         preprocessing = Preprocessing(**{**vars(native), "image_size": image_size or native.image_size, "crop": crop})
         origin = Origin(
             arch=arch, weights=str(weights), seed=seed, level=level, preprocessing=preprocessing, modules=tuple(modules)
@@ -79,8 +82,13 @@ def _from_file(source: Source, file: Path, image_size: int | None) -> nn.Module:
     try:
         load_state(network, state, file, source.classifier(network))
     except ProbeError:
-        native = _create(source, None, None)
+        trained = trained_size(file)
+        native = _create(source, None, trained)
         resize = getattr(native, "set_input_size", None)
+        if image_size is None and trained:
+            raise ProbeError(
+                f"'{file}' was trained on images of {trained} px; give that image size, or another"
+            ) from None
         if image_size is None or resize is None:
             raise
         load_state(native, state, file, source.classifier(native))

@@ -1,11 +1,13 @@
 """State dicts from files: read without running anything in them, matched to a network name by name."""
 
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -13,8 +15,22 @@ from probe.errors import ProbeError
 from probe.names import FILES
 from probe.runtime import log
 
+CARD = "pretraining"  # in the metadata of a file that `probe pretrain` wrote
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers that only GoogLeNet's and Inception's own training uses
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "teacher", "student", "params")
+
+
+def trained_size(path: Path) -> int | None:
+    """Side in pixels of the images that a file of `probe pretrain` was trained with; None of any other file."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            card = json.loads((file.metadata() or {}).get(CARD, "{}"))
+    except (SafetensorError, OSError, ValueError):  # told when its tensors are read
+        return None
+    size: int | None = card.get("preprocessing", {}).get("image_size")
+    return size
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from probe.backbones import Backbone, backbone
 from probe.backbones.catalog import find_source, seeded
+from probe.backbones.checkpoints import CARD
 from probe.backbones.network import hash_tensors
 from probe.data import Dataset, dataset
 from probe.errors import ProbeError, reason
@@ -22,7 +23,6 @@ from probe.truncation import truncate
 from probe.truncation.files import check_model_file, write_tensors
 
 STUDY, FORMAT = "pretrain", 1
-CARD = "pretraining"  # its name in the file's metadata
 
 
 @dataclass(frozen=True)
