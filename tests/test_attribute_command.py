@@ -19,7 +19,8 @@ from analysis.attribution import METHODS, AtTap, attribute
 from figures.attribution_panel import ACROSS, ROWS, panels, read
 from figures.style import WIDTHS
 from probe.backbones import Preprocessing
-from probe.data import find_masks
+from probe.data import find_masks, make_dataset
+from probe.data.images import ImageArrays
 from probe.errors import ProbeError
 from probe.extraction import transform
 from probe.probes import find_method, fit_taps, whole_trial
@@ -135,6 +136,24 @@ def test_boxes_of_one_file_are_taken_together(things: Path, tmp_path: Path, capl
     expected = np.zeros((SIZE, 48), bool)
     expected[:3, :2] = expected[31, 47] = True
     np.testing.assert_array_equal(np.asarray(masks.load(3)) > 0, expected)
+
+
+def named(*ids: str) -> probe.data.Dataset:
+    """Grey images of 48 x 32 pixels with names."""
+    pixels = np.zeros((len(ids), SIZE, 48), np.uint8)
+    return make_dataset("named", ImageArrays([pixels]), ids, np.arange(len(ids)) % 2, ("a", "b"))
+
+
+def test_a_dot_in_a_name_is_no_suffix(tmp_path: Path) -> None:
+    """Names of DICOM files are UIDs, of which the last number is not what follows a suffix's dot."""
+    data = named(*(f"1.2.840.{i}" for i in range(12)), "scan.v1.nii.gz", "scan.v2.DCM", "b.nii.gz#axis=2&slice=4")
+    masks = find_masks(write_boxes(tmp_path, "1.2.840.0,0,0,2,3", "1.2.840.1,0,0,1,1"), data)
+    assert np.flatnonzero(masks.known).tolist() == [0, 1]
+    assert (np.asarray(masks.load(0)) > 0).sum() == 6
+    (tmp_path / "masks").mkdir()
+    for name in ("1.2.840.7", "scan.v1", "scan.v2", "b.nii.gz#axis=2&slice=4"):
+        Image.new("L", (48, SIZE)).save(tmp_path / "masks" / f"{name}.png")
+    assert np.flatnonzero(find_masks(tmp_path / "masks", data).known).tolist() == [7, 12, 13, 14]
 
 
 def test_masks_that_do_not_fit_are_told(things: Path, tmp_path: Path) -> None:

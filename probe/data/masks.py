@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from probe.data.images import images_in
+from probe.data.images import images_in, stem
 from probe.data.table import Dataset
 from probe.errors import ProbeError, reason
 from probe.runtime import log
@@ -50,14 +50,14 @@ def find_masks(path: Path, data: Dataset) -> Masks:
     """
     found: Mapping[str, Path | Boxes]
     if path.is_dir():
-        found = {_stem(file.relative_to(path).as_posix()): file for file in images_in(path)}
+        found = {stem(file.relative_to(path).as_posix()): file for file in images_in(path)}
     elif path.is_file() and path.suffix.lower() == ".csv":
         found = _boxes(path)
     else:
         raise ProbeError(f"no masks at '{path}': give {FORMS}")
     by_index: dict[int, Path | Boxes] = {}
     for index, name in enumerate(data.ids):
-        parts = _stem(str(name)).split("/")
+        parts = stem(Path(name).as_posix()).split("/")
         tails = ("/".join(parts[at:]) for at in range(len(parts)))
         match = next((tail for tail in tails if tail in found), None)
         if match is not None:
@@ -81,7 +81,7 @@ def _boxes(path: Path) -> dict[str, Boxes]:
         table[corners] = table[corners].astype(float)
     except ValueError as error:
         raise ProbeError(f"a corner in '{path}' is no number: {reason(error)}") from None
-    return {_stem(str(file)): part[corners].to_numpy() for file, part in table.groupby("file")}
+    return {stem(Path(str(file)).as_posix()): part[corners].to_numpy() for file, part in table.groupby("file")}
 
 
 def _read(file: Path) -> Image.Image:
@@ -92,10 +92,6 @@ def _read(file: Path) -> Image.Image:
         raise ProbeError(f"cannot read mask '{file}': {reason(error)}") from None
     inside = values != 0 if values.ndim == 2 else (values[..., :3] != 0).any(2)
     return Image.fromarray(inside.astype(np.uint8) * 255)
-
-
-def _stem(name: str) -> str:
-    return str(Path(name).with_suffix("").as_posix()) if Path(name).suffix else name
 
 
 def _by(size: tuple[int, int]) -> str:
