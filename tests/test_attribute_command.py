@@ -156,6 +156,30 @@ def test_a_dot_in_a_name_is_no_suffix(tmp_path: Path) -> None:
     assert np.flatnonzero(find_masks(tmp_path / "masks", data).known).tolist() == [7, 12, 13, 14]
 
 
+def test_a_mask_is_one_images_and_an_image_has_one_mask(tmp_path: Path) -> None:
+    data = named("mal/00.png", "ben/00.png", "01.png", "x/01.png")
+
+    def masks_of(*names: str) -> Any:
+        folder = tmp_path / "".join(names).replace("/", "_")
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (48, SIZE)).save(folder / name)
+        return find_masks(folder, data)
+
+    assert np.flatnonzero(masks_of("mal/00.png").known).tolist() == [0]
+    assert np.flatnonzero(masks_of("01.png").known).tolist() == [2]  # the whole name of an image
+    assert masks_of("mal/00.png", "ben/00.bmp", "01.png", "x/01.png").known.all()
+    for names, message in (
+        (("00.png",), r"'00.png' in .* may be the mask of 'mal/00.png' or of 'ben/00.png': name masks by the whole"),
+        (("ben/00.png", "ben/00.bmp"), r"has two masks of 'ben/00.png', 'ben/00.bmp' and 'ben/00.png': leave one"),
+    ):
+        with pytest.raises(ProbeError, match=message):
+            masks_of(*names)
+    with pytest.raises(ProbeError, match=r"'00' in .* may be the mask of 'mal/00.png' or"):
+        find_masks(write_boxes(tmp_path, "00,0,0,2,3"), data)
+    assert find_masks(write_boxes(tmp_path, "00,0,0,2,3"), named("a/00.png", "a/00.png")).known.all()
+
+
 def test_masks_that_do_not_fit_are_told(things: Path, tmp_path: Path) -> None:
     data = probe.dataset(things / "labels.csv")
     (tmp_path / "masks").mkdir()

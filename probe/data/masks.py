@@ -1,6 +1,6 @@
 """Where in an image what its label names lies: mask images, or boxes in a table."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,27 +46,54 @@ def find_masks(path: Path, data: Dataset) -> Masks:
 
     A mask's name, and `file` in the table, is that of the image, whatever the suffix, or the end of its path. `x1` and
     `y1` are the first column and row outside of the box. Several boxes of one file are taken together. Raises
-    ProbeError when there are masks for none of the images; how many have none is told.
+    ProbeError when there are masks for none of the images, two for one, or one for two; how many have none is told.
     """
-    found: Mapping[str, Path | Boxes]
     if path.is_dir():
-        found = {stem(file.relative_to(path).as_posix()): file for file in images_in(path)}
+        found: Mapping[str, Path | Boxes] = {file.relative_to(path).as_posix(): file for file in images_in(path)}
     elif path.is_file() and path.suffix.lower() == ".csv":
         found = _boxes(path)
     else:
         raise ProbeError(f"no masks at '{path}': give {FORMS}")
-    by_index: dict[int, Path | Boxes] = {}
-    for index, name in enumerate(data.ids):
-        parts = stem(Path(name).as_posix()).split("/")
-        tails = ("/".join(parts[at:]) for at in range(len(parts)))
-        match = next((tail for tail in tails if tail in found), None)
-        if match is not None:
-            by_index[index] = found[match]
-    if not by_index:
+    matched = _match(path, [str(name) for name in data.ids], list(found))
+    if not matched:
         raise ProbeError(f"'{path}' has no mask of an image such as '{data.ids[0]}': give {FORMS}")
-    if len(by_index) < len(data):
-        log.info("%d of %d images have no mask", len(data) - len(by_index), len(data))
-    return Masks(data, by_index)
+    if len(matched) < len(data):
+        log.info("%d of %d images have no mask", len(data) - len(matched), len(data))
+    return Masks(data, {index: found[name] for index, name in matched.items()})
+
+
+def _match(path: Path, ids: Sequence[str], names: Sequence[str]) -> dict[int, str]:
+    """Per image that has a mask the mask's name. Raises ProbeError where it could be another as well."""
+    by_stem: dict[str, list[str]] = {}
+    for name in names:
+        by_stem.setdefault(_plain(name), []).append(name)
+    whole = {_plain(name) for name in ids}
+    matched: dict[int, str] = {}
+    owner: dict[str, str] = {}
+    for index, image in enumerate(ids):
+        first, *others = by_stem.get(_nearest(_plain(image), by_stem, whole), [""])
+        if not first:
+            continue
+        if others:
+            raise ProbeError(f"'{path}' has two masks of '{image}', '{first}' and '{others[0]}': leave one of them")
+        if owner.setdefault(first, image) != image:
+            raise ProbeError(
+                f"'{first}' in '{path}' may be the mask of '{owner[first]}' or of '{image}': name masks by the whole "
+                "path of their image, and images by more than their suffix"
+            )
+        matched[index] = first
+    return matched
+
+
+def _nearest(image: str, masks: Container[str], images: Container[str]) -> str:
+    """The longest end of an image's name that is a mask's, unless it is the whole of another image's name."""
+    parts = image.split("/")
+    ends = ("/".join(parts[at:]) for at in range(len(parts)))
+    return next((end for end in ends if end in masks and (end == image or end not in images)), "")
+
+
+def _plain(name: str) -> str:
+    return stem(Path(name).as_posix())
 
 
 def _boxes(path: Path) -> dict[str, Boxes]:
@@ -81,7 +108,7 @@ def _boxes(path: Path) -> dict[str, Boxes]:
         table[corners] = table[corners].astype(float)
     except ValueError as error:
         raise ProbeError(f"a corner in '{path}' is no number: {reason(error)}") from None
-    return {stem(Path(str(file)).as_posix()): part[corners].to_numpy() for file, part in table.groupby("file")}
+    return {str(file): part[corners].to_numpy() for file, part in table.groupby("file")}
 
 
 def _read(file: Path) -> Image.Image:
