@@ -141,7 +141,8 @@ def test_boxes_of_one_file_are_taken_together(things: Path, tmp_path: Path, capl
 def named(*ids: str) -> probe.data.Dataset:
     """Grey images of 48 x 32 pixels with names."""
     pixels = np.zeros((len(ids), SIZE, 48), np.uint8)
-    return make_dataset("named", ImageArrays([pixels]), ids, np.arange(len(ids)) % 2, ("a", "b"))
+    splits = [("train", "val", "test")[i % 3] for i in range(len(ids))]
+    return make_dataset("named", ImageArrays([pixels]), ids, np.arange(len(ids)) % 2, ("a", "b"), splits=splits)
 
 
 def test_a_dot_in_a_name_is_no_suffix(tmp_path: Path) -> None:
@@ -177,7 +178,27 @@ def test_a_mask_is_one_images_and_an_image_has_one_mask(tmp_path: Path) -> None:
             masks_of(*names)
     with pytest.raises(ProbeError, match=r"'00' in .* may be the mask of 'mal/00.png' or"):
         find_masks(write_boxes(tmp_path, "00,0,0,2,3"), data)
-    assert find_masks(write_boxes(tmp_path, "00,0,0,2,3"), named("a/00.png", "a/00.png")).known.all()
+    again = find_masks(write_boxes(tmp_path, "00,0,0,2,3"), named("a/00.png", "a/00.png", "b"))
+    assert np.flatnonzero(again.known).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "colours", "seen"),
+    [(mode, (255, 0), (255, 255)) for mode in ("1", "L", "I;16", "LA", "RGB", "RGBA", "P")]
+    + [(mode, colours, (255, 0)) for mode in ("LA", "RGBA") for colours in ((255, 0), (0, 0), (255, 255))],
+)  # inside and outside
+def test_what_is_neither_black_nor_transparent_is_inside(
+    tmp_path: Path, mode: str, colours: tuple[int, int], seen: tuple[int, int]
+) -> None:
+    inside = np.zeros((SIZE, 48), bool)
+    inside[3:9, 5:11] = True
+    colour, alpha = (Image.fromarray(np.where(inside, *each).astype(np.uint8)) for each in (colours, seen))
+    image = colour.convert("RGB" if "RGB" in mode else "L").convert(mode)
+    if mode.endswith("A"):
+        image.putalpha(alpha)
+    (tmp_path / "masks").mkdir()
+    image.save(tmp_path / "masks" / "a.png")
+    np.testing.assert_array_equal(np.asarray(find_masks(tmp_path / "masks", named("a", "b", "c")).load(0)) > 0, inside)
 
 
 def test_masks_that_do_not_fit_are_told(things: Path, tmp_path: Path) -> None:

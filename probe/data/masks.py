@@ -42,7 +42,7 @@ class Masks:
 
 
 def find_masks(path: Path, data: Dataset) -> Masks:
-    """The masks of a data set: from a folder, everything but 0 being inside, or boxes from a CSV.
+    """The masks of a data set: from a folder, all that is neither 0 nor transparent being inside, or boxes from a CSV.
 
     A mask's name, and `file` in the table, is that of the image, whatever the suffix, or the end of its path. `x1` and
     `y1` are the first column and row outside of the box. Several boxes of one file are taken together. Raises
@@ -114,10 +114,14 @@ def _boxes(path: Path) -> dict[str, Boxes]:
 def _read(file: Path) -> Image.Image:
     try:
         with Image.open(file) as image:
-            values = np.asarray(image)
+            values, bands = np.atleast_3d(np.asarray(image)), image.getbands()
     except Exception as error:  # a parser of damaged files raises whatever the first wrong byte leads to
         raise ProbeError(f"cannot read mask '{file}': {reason(error)}") from None
-    inside = values != 0 if values.ndim == 2 else (values[..., :3] != 0).any(2)
+    alpha = np.array([band.lower() == "a" for band in bands])
+    inside = (values[..., ~alpha] != 0).any(2)
+    opaque = (values[..., alpha] != 0).all(2)
+    if not opaque.all():
+        inside = (inside | ~inside.any()) & opaque  # black painted on nothing is inside as well
     return Image.fromarray(inside.astype(np.uint8) * 255)
 
 
