@@ -208,13 +208,17 @@ def test_masks_that_do_not_fit_are_told(things: Path, tmp_path: Path) -> None:
     (tmp_path / "masks" / "01.png").write_bytes(b"no image")
     broken = find_masks(tmp_path / "masks", data)
     (tmp_path / "text.csv").write_text("file,x0,y0,x1,y1\n00,a,1,2,3\n")
+    (tmp_path / "empty.csv").write_text("file,x0,y0,x1,y1\n00,0,1,2,3\n\n01,0,1,,3\n")
     cases = {
         "no masks at": lambda: find_masks(tmp_path / "none", data),
         "has no mask of an image such as 'images/00.png'": lambda: find_masks(
             write_boxes(tmp_path, "99,0,0,1,1"), data
         ),
         "has the columns file, x, y: give": lambda: find_masks(write_boxes(tmp_path, "00,1,2", head="file,x,y"), data),
-        "a corner in .* is no number": lambda: find_masks(tmp_path / "text.csv", data),
+        "a corner in .* is no number: in line 2 x0 is 'a'": lambda: find_masks(tmp_path / "text.csv", data),
+        "a corner in .* is no number: in line 4 x1 is empty": lambda: find_masks(tmp_path / "empty.csv", data),
+        "in line 2 y1 is 'inf'": lambda: find_masks(write_boxes(tmp_path, "00,0,0,1,inf"), data),
+        "0,0,1000.*,4, is not in its": lambda: find_masks(write_boxes(tmp_path, "00,0,0,1e30,4"), data).load(0),
         "mask of 'images/00.png' is 5 x 5 pixels, the image 48 x 32": lambda: broken.load(0),
         "cannot read mask": lambda: broken.load(1),
         "is not in its 48 x 32 pixels": lambda: find_masks(write_boxes(tmp_path, "00,0,0,49,9"), data).load(0),

@@ -34,7 +34,7 @@ class Masks:
                 raise ProbeError(f"the mask of '{name}' is {_by(mask.size)} pixels, the image {_by(size)}")
             return mask
         mask = Image.new("L", size)
-        for left, top, right, bottom in source.round().astype(int).tolist():
+        for left, top, right, bottom in ([round(corner) for corner in box] for box in source.tolist()):
             if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
                 raise ProbeError(f"a box of '{name}', {left},{top},{right},{bottom}, is not in its {_by(size)} pixels")
             ImageDraw.Draw(mask).rectangle((left, top, right - 1, bottom - 1), fill=255)
@@ -98,17 +98,27 @@ def _plain(name: str) -> str:
 
 def _boxes(path: Path) -> dict[str, Boxes]:
     try:
-        table = pd.read_csv(path, dtype={"file": str})
+        table = pd.read_csv(path, dtype={"file": str}, skip_blank_lines=False).dropna(how="all")
     except Exception as error:  # whatever the first wrong byte leads to
         raise ProbeError(f"'{path}' is not a readable CSV: {reason(error)}") from None
     corners = next((list(names) for names in CORNERS if {"file", *names} <= set(table)), None)
     if corners is None:
         raise ProbeError(f"'{path}' has the columns {', '.join(map(str, table))}: give {FORMS}")
-    try:
-        table[corners] = table[corners].astype(float)
-    except ValueError as error:
-        raise ProbeError(f"a corner in '{path}' is no number: {reason(error)}") from None
+    table[corners] = _numbers(path, table[corners])
     return {str(file): part[corners].to_numpy() for file, part in table.groupby("file")}
+
+
+def _numbers(path: Path, corners: pd.DataFrame) -> pd.DataFrame:
+    """The table's corners as numbers; its index counts the lines below the head. Raises ProbeError for what is none."""
+    numbers: pd.DataFrame = corners.apply(pd.to_numeric, errors="coerce").astype(float)
+    wrong = np.argwhere(~np.isfinite(numbers.to_numpy()))
+    if len(wrong):
+        row, column = (int(at) for at in wrong[0])
+        empty = corners.isna().to_numpy()[row, column]
+        shown = "is empty" if empty else f"is '{corners.to_numpy(object)[row, column]}'"
+        line = corners.index[row] + 2
+        raise ProbeError(f"a corner in '{path}' is no number: in line {line} {corners.columns[column]} {shown}")
+    return numbers
 
 
 def _read(file: Path) -> Image.Image:
