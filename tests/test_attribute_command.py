@@ -318,7 +318,7 @@ def test_the_command_writes_maps_numbers_and_a_panel(things: Path, tmp_path: Pat
 @pytest.mark.usefixtures("_quick_figures")
 def test_arms_stand_side_by_side_on_the_same_images(things: Path, tmp_path: Path) -> None:
     data = ("--data", things / "labels.csv", "--masks", things / "boxes.csv")
-    model, again = tmp_path / "cut.safetensors", tmp_path / "cut_again.safetensors"
+    model, again = tmp_path / "cut.safetensors", tmp_path / "cut minus again.safetensors"
     net = probe.truncate(probe.backbone("test_resnet", "scratch", image_size=SIZE), 2, sorted(KINDS)[::-1])
     for file in (model, again):
         probe.save(net, file)
@@ -330,7 +330,7 @@ def test_arms_stand_side_by_side_on_the_same_images(things: Path, tmp_path: Path
     assert "energy in mask" in shown
     assert "drawn anew" not in shown
     saved = read(tmp_path / "out" / "attribution_gradcam.npz")
-    assert saved["arms"].tolist() == ["scratch", "scratch", "cut", "cut_again"]
+    assert saved["arms"].tolist() == ["scratch", "scratch", "cut", "cut minus again"]
     assert saved["taps"].tolist() == ["layer2.0", "layer1.0", "layer2.0", "layer2.0"]
     assert len(saved["ids"]) == 12
     np.testing.assert_array_equal(saved["maps_2"], saved["maps_3"])
@@ -338,6 +338,12 @@ def test_arms_stand_side_by_side_on_the_same_images(things: Path, tmp_path: Path
     rows = read_rows(tmp_path / "out" / "results.jsonl")
     apart = rows[(rows["weights"] == f"scratch minus {model}") & (rows["class"] == "micro")]
     assert set(apart["metric"]) == {"energy_in_mask", "pointing_game"}
+    assert f"scratch minus {again}" in set(rows["weights"])
+    third = tmp_path / "again.safetensors"
+    probe.save(net, third)
+    models = [word for file in (model, again, third) for word in ("--model", file)]
+    clash = run(*models, *data[:2], "--out", tmp_path / "out", code=1).stderr.splitlines()[-1]
+    assert "a difference of two, are called 'cut minus again'; rename" in clash
     alone = run("--model", model, *data[:2], "--target", "predicted", "--images", 1, "--out", tmp_path / "one")
     assert "rank correlation" in alone.stdout
     assert "one image: its numbers have no interval" in alone.stderr
