@@ -19,7 +19,8 @@ from analysis.attribution import METHODS, AtTap, attribute
 from figures.attribution_panel import ACROSS, ROWS, panels, read
 from figures.style import WIDTHS
 from probe.backbones import Preprocessing
-from probe.data import find_masks
+from probe.data import find_masks, make_dataset
+from probe.data.images import ImageArrays
 from probe.errors import ProbeError
 from probe.extraction import transform
 from probe.probes import find_method, fit_taps, whole_trial
@@ -137,6 +138,69 @@ def test_boxes_of_one_file_are_taken_together(things: Path, tmp_path: Path, capl
     np.testing.assert_array_equal(np.asarray(masks.load(3)) > 0, expected)
 
 
+def named(*ids: str) -> probe.data.Dataset:
+    """Grey images of 48 x 32 pixels with names."""
+    pixels = np.zeros((len(ids), SIZE, 48), np.uint8)
+    splits = [("train", "val", "test")[i % 3] for i in range(len(ids))]
+    return make_dataset("named", ImageArrays([pixels]), ids, np.arange(len(ids)) % 2, ("a", "b"), splits=splits)
+
+
+def test_a_dot_in_a_name_is_no_suffix(tmp_path: Path) -> None:
+    """Names of DICOM files are UIDs, of which the last number is not what follows a suffix's dot."""
+    data = named(*(f"1.2.840.{i}" for i in range(12)), "scan.v1.nii.gz", "scan.v2.DCM", "b.nii.gz#axis=2&slice=4")
+    masks = find_masks(write_boxes(tmp_path, "1.2.840.0,0,0,2,3", "1.2.840.1,0,0,1,1"), data)
+    assert np.flatnonzero(masks.known).tolist() == [0, 1]
+    assert (np.asarray(masks.load(0)) > 0).sum() == 6
+    (tmp_path / "masks").mkdir()
+    for name in ("1.2.840.7", "scan.v1", "scan.v2", "b.nii.gz#axis=2&slice=4"):
+        Image.new("L", (48, SIZE)).save(tmp_path / "masks" / f"{name}.png")
+    assert np.flatnonzero(find_masks(tmp_path / "masks", data).known).tolist() == [7, 12, 13, 14]
+
+
+def test_a_mask_is_one_images_and_an_image_has_one_mask(tmp_path: Path) -> None:
+    data = named("mal/00.png", "ben/00.png", "01.png", "x/01.png")
+
+    def masks_of(*names: str) -> Any:
+        folder = tmp_path / "".join(names).replace("/", "_")
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (48, SIZE)).save(folder / name)
+        return find_masks(folder, data)
+
+    assert np.flatnonzero(masks_of("mal/00.png").known).tolist() == [0]
+    assert np.flatnonzero(masks_of("01.png").known).tolist() == [2]  # the whole name of an image
+    assert masks_of("mal/00.png", "ben/00.bmp", "01.png", "x/01.png").known.all()
+    for names, message in (
+        (("00.png",), r"'00.png' in .* may be the mask of 'mal/00.png' or of 'ben/00.png': name masks by the whole"),
+        (("ben/00.png", "ben/00.bmp"), r"has two masks of 'ben/00.png', 'ben/00.bmp' and 'ben/00.png': leave one"),
+    ):
+        with pytest.raises(ProbeError, match=message):
+            masks_of(*names)
+    with pytest.raises(ProbeError, match=r"'00' in .* may be the mask of 'mal/00.png' or"):
+        find_masks(write_boxes(tmp_path, "00,0,0,2,3"), data)
+    again = find_masks(write_boxes(tmp_path, "00,0,0,2,3"), named("a/00.png", "a/00.png", "b"))
+    assert np.flatnonzero(again.known).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "colours", "seen"),
+    [(mode, (255, 0), (255, 255)) for mode in ("1", "L", "I;16", "LA", "RGB", "RGBA", "P")]
+    + [(mode, colours, (255, 0)) for mode in ("LA", "RGBA") for colours in ((255, 0), (0, 0), (255, 255))],
+)  # inside and outside
+def test_what_is_neither_black_nor_transparent_is_inside(
+    tmp_path: Path, mode: str, colours: tuple[int, int], seen: tuple[int, int]
+) -> None:
+    inside = np.zeros((SIZE, 48), bool)
+    inside[3:9, 5:11] = True
+    colour, alpha = (Image.fromarray(np.where(inside, *each).astype(np.uint8)) for each in (colours, seen))
+    image = colour.convert("RGB" if "RGB" in mode else "L").convert(mode)
+    if mode.endswith("A"):
+        image.putalpha(alpha)
+    (tmp_path / "masks").mkdir()
+    image.save(tmp_path / "masks" / "a.png")
+    np.testing.assert_array_equal(np.asarray(find_masks(tmp_path / "masks", named("a", "b", "c")).load(0)) > 0, inside)
+
+
 def test_masks_that_do_not_fit_are_told(things: Path, tmp_path: Path) -> None:
     data = probe.dataset(things / "labels.csv")
     (tmp_path / "masks").mkdir()
@@ -144,13 +208,17 @@ def test_masks_that_do_not_fit_are_told(things: Path, tmp_path: Path) -> None:
     (tmp_path / "masks" / "01.png").write_bytes(b"no image")
     broken = find_masks(tmp_path / "masks", data)
     (tmp_path / "text.csv").write_text("file,x0,y0,x1,y1\n00,a,1,2,3\n")
+    (tmp_path / "empty.csv").write_text("file,x0,y0,x1,y1\n00,0,1,2,3\n\n01,0,1,,3\n")
     cases = {
         "no masks at": lambda: find_masks(tmp_path / "none", data),
         "has no mask of an image such as 'images/00.png'": lambda: find_masks(
             write_boxes(tmp_path, "99,0,0,1,1"), data
         ),
         "has the columns file, x, y: give": lambda: find_masks(write_boxes(tmp_path, "00,1,2", head="file,x,y"), data),
-        "a corner in .* is no number": lambda: find_masks(tmp_path / "text.csv", data),
+        "a corner in .* is no number: in line 2 x0 is 'a'": lambda: find_masks(tmp_path / "text.csv", data),
+        "a corner in .* is no number: in line 4 x1 is empty": lambda: find_masks(tmp_path / "empty.csv", data),
+        "in line 2 y1 is 'inf'": lambda: find_masks(write_boxes(tmp_path, "00,0,0,1,inf"), data),
+        "0,0,1000.*,4, is not in its": lambda: find_masks(write_boxes(tmp_path, "00,0,0,1e30,4"), data).load(0),
         "mask of 'images/00.png' is 5 x 5 pixels, the image 48 x 32": lambda: broken.load(0),
         "cannot read mask": lambda: broken.load(1),
         "is not in its 48 x 32 pixels": lambda: find_masks(write_boxes(tmp_path, "00,0,0,49,9"), data).load(0),
@@ -250,7 +318,7 @@ def test_the_command_writes_maps_numbers_and_a_panel(things: Path, tmp_path: Pat
 @pytest.mark.usefixtures("_quick_figures")
 def test_arms_stand_side_by_side_on_the_same_images(things: Path, tmp_path: Path) -> None:
     data = ("--data", things / "labels.csv", "--masks", things / "boxes.csv")
-    model, again = tmp_path / "cut.safetensors", tmp_path / "cut_again.safetensors"
+    model, again = tmp_path / "cut.safetensors", tmp_path / "cut minus again.safetensors"
     net = probe.truncate(probe.backbone("test_resnet", "scratch", image_size=SIZE), 2, sorted(KINDS)[::-1])
     for file in (model, again):
         probe.save(net, file)
@@ -262,7 +330,7 @@ def test_arms_stand_side_by_side_on_the_same_images(things: Path, tmp_path: Path
     assert "energy in mask" in shown
     assert "drawn anew" not in shown
     saved = read(tmp_path / "out" / "attribution_gradcam.npz")
-    assert saved["arms"].tolist() == ["scratch", "scratch", "cut", "cut_again"]
+    assert saved["arms"].tolist() == ["scratch", "scratch", "cut", "cut minus again"]
     assert saved["taps"].tolist() == ["layer2.0", "layer1.0", "layer2.0", "layer2.0"]
     assert len(saved["ids"]) == 12
     np.testing.assert_array_equal(saved["maps_2"], saved["maps_3"])
@@ -270,6 +338,12 @@ def test_arms_stand_side_by_side_on_the_same_images(things: Path, tmp_path: Path
     rows = read_rows(tmp_path / "out" / "results.jsonl")
     apart = rows[(rows["weights"] == f"scratch minus {model}") & (rows["class"] == "micro")]
     assert set(apart["metric"]) == {"energy_in_mask", "pointing_game"}
+    assert f"scratch minus {again}" in set(rows["weights"])
+    third = tmp_path / "again.safetensors"
+    probe.save(net, third)
+    models = [word for file in (model, again, third) for word in ("--model", file)]
+    clash = run(*models, *data[:2], "--out", tmp_path / "out", code=1).stderr.splitlines()[-1]
+    assert "a difference of two, are called 'cut minus again'; rename" in clash
     alone = run("--model", model, *data[:2], "--target", "predicted", "--images", 1, "--out", tmp_path / "one")
     assert "rank correlation" in alone.stdout
     assert "one image: its numbers have no interval" in alone.stderr

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
+from captum.attr import GradientShap, LayerAttribution, LayerGradCam
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
@@ -224,6 +224,26 @@ def test_random_baselines_come_from_the_seed() -> None:
     draws = [attribute(model, x, TARGETS, "gradient-shap", references=images(5), samples=3, seed=s) for s in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.allclose(draws[0], draws[2])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
+def test_gradient_shap_is_captums_in_passes_of_a_batch(batch_size: int) -> None:
+    whole, x, others = at_tap(truncated()), images(2), images(5)
+    sizes: list[int] = []
+
+    def model(y: Tensor) -> Tensor:
+        sizes.append(len(y))
+        return whole(y)
+
+    settings: dict[str, Any] = {"references": others, "samples": 7, "seed": 3, "batch_size": batch_size}
+    found = attribute(model, x, TARGETS[:2], "gradient-shap", **settings)
+    assert max(sizes) <= batch_size
+    state = np.random.get_state()
+    for i in range(2):
+        np.random.seed(np.random.SeedSequence([3, i]).generate_state(1)[0])
+        expected = GradientShap(whole).attribute(x[i : i + 1], others, 7, 0.0, TARGETS[i : i + 1])
+        torch.testing.assert_close(found[i], expected[0].sum(0).detach(), rtol=1e-4, atol=1e-5)
+    np.random.set_state(state)
 
 
 def bad_requests() -> dict[str, tuple[Callable[[], Any], str]]:

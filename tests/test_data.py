@@ -631,6 +631,19 @@ def test_uneven_groups_leave_most_to_train() -> None:
     assert data.counts()["train"] >= 200
 
 
+@pytest.mark.parametrize("name", ["micro", "macro"])
+def test_a_class_is_not_called_as_an_average_is(tmp_path: Path, name: str) -> None:
+    blank, ids = ImageArrays([grey(6)]), list("abcdef")
+    for labels in (np.arange(6) % 2, np.eye(2, dtype=np.int64)[np.arange(6) % 2]):
+        with pytest.raises(ProbeError, match=f"t has a class '{name}', which the averages .* rename the class"):
+            make_dataset("t", blank, ids, labels, ["disc", name])
+    for kind in ("disc", name):
+        (tmp_path / kind).mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / kind / "0.png")
+    with pytest.raises(ProbeError, match=f"class '{name}'"):
+        dataset(tmp_path)
+
+
 def test_a_row_without_group_is_told(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
     (tmp_path / "m.csv").write_text("file,label,group\nx.png,a,p\nx.png,b,\n")

@@ -1,13 +1,12 @@
 """The methods by name: Grad-CAM, and captum's that read the network from outside."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import GradientShap, IntegratedGradients, Occlusion, Saliency
+from captum.attr import IntegratedGradients, Occlusion, Saliency
 from jaxtyping import Float, Integer
 from torch import Tensor
 from tqdm import tqdm
@@ -67,27 +66,21 @@ def _occlusion(model: Model, job: Job) -> Tensor:
 
 
 def _gradient_shap(model: Model, job: Job) -> Tensor:
+    """captum's own draws, made beforehand: it takes all samples in one pass, and draws others when they are split."""
     maps = []
-    for i in range(len(job.images)):  # each from a seed of its own, so that batches change nothing
-        one = job.images[i : i + 1].requires_grad_()
-        with _seeded(job.seed, job.first + i, one.device):
-            found: Tensor = GradientShap(model).attribute(one, job.references, job.samples, 0.0, job.targets[i : i + 1])
-        maps.append(found.float().sum(1))
-    return torch.cat(maps)
-
-
-@contextmanager
-def _seeded(seed: int, image: int, device: torch.device) -> Iterator[None]:
-    """captum draws from the global random state of both libraries; this leaves it as it was."""
-    drawn = int(np.random.SeedSequence([seed, image]).generate_state(1)[0])
-    before = np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(drawn)
-        np.random.seed(drawn)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)
+    for i, one in enumerate(job.images):  # each from a seed of its own, so that batches change nothing
+        seed = int(np.random.SeedSequence([job.seed, job.first + i]).generate_state(1)[0])
+        drawn = np.random.RandomState(seed)
+        picked = torch.from_numpy(drawn.choice(len(job.references), job.samples)).to(one.device)
+        places = torch.tensor(drawn.uniform(size=job.samples), dtype=one.dtype, device=one.device).reshape(-1, 1, 1, 1)
+        total = torch.zeros_like(one)
+        for rows, place in zip(picked.split(job.batch_size), places.split(job.batch_size), strict=True):
+            base = job.references[rows]
+            between = torch.lerp(base, one.expand_as(base), place).requires_grad_()
+            slopes: Tensor = Saliency(model).attribute(between, target=int(job.targets[i]), abs=False)
+            total += ((one - base) * slopes).sum(0)
+        maps.append(total.float().sum(0) / job.samples)
+    return torch.stack(maps)
 
 
 @dataclass(frozen=True)

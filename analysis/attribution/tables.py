@@ -27,6 +27,11 @@ def long_rows(values: Mapping[str, Float[ndarray, "n"]], **known: str) -> list[d
     ]
 
 
+def difference_of(first: str, second: str) -> str:
+    """What the difference of two arms is called."""
+    return f"{first}{AGAINST}{second}"
+
+
 def with_differences(table: pd.DataFrame) -> pd.DataFrame:
     """The table, and every further arm that has the first one's taps taken from it, image by image."""
     arms = list(dict.fromkeys(table["arm"]))
@@ -34,7 +39,7 @@ def with_differences(table: pd.DataFrame) -> pd.DataFrame:
     parts = [table]
     for arm in arms[1:]:
         pairs = known[known["arm"] == arms[0]].merge(known[known["arm"] == arm], on=[*KEYS[1:], "image"])
-        values = {"arm": f"{arms[0]}{AGAINST}{arm}", "value": pairs["value_x"] - pairs["value_y"]}
+        values = {"arm": difference_of(arms[0], arm), "value": pairs["value_x"] - pairs["value_y"]}
         parts.append(pairs.assign(**values)[list(COLUMNS)])
     return pd.concat(parts, ignore_index=True)
 

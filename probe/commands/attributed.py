@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.attribution import METHODS
-from analysis.attribution.tables import AGAINST, summary, with_differences
+from analysis.attribution.tables import AGAINST, difference_of, summary, with_differences
 from probe.backbones import backbone
 from probe.commands.asked import Asked
 from probe.data import Dataset, Masks, draw_order
@@ -48,9 +48,11 @@ class Explained:
 
     def rows(self) -> pd.DataFrame:
         """The means as result rows; the stage down to which weights were drawn anew stands as the strategy."""
-        rows = []
+        rows, (first, *others) = [], self.arms
+        meant = {arm.name: [arm] for arm in self.arms}
+        meant |= {difference_of(first.name, arm.name): [first, arm] for arm in others}
         for each in self.summary.to_dict(orient="records"):
-            arms = [next(arm for arm in self.arms if arm.name == name) for name in each["arm"].split(AGAINST)]
+            arms = meant[each["arm"]]
             numbers = {key: each[key] for key in ("metric", "class", "value", "ci_low", "ci_high")}
             place = {"tap": each["tap"], "depth": arms[0].depths[each["tap"]], "strategy": each["randomised"] or None}
             weights = AGAINST.join(arm.weights for arm in arms)
@@ -94,8 +96,10 @@ def explain(
     Raises ProbeError for networks of the same name, targets that are no class, and as `attribute` does.
     """
     names = [arm.name for arm in arms]
-    if len(set(names)) < len(names):
-        raise ProbeError(f"two networks are called '{max(names, key=names.count)}'; rename the file of one")
+    called = names + [difference_of(names[0], name) for name in names[1:]]
+    if len(set(called)) < len(called):
+        what = "networks" if len(set(names)) < len(names) else "networks, or a network and a difference of two,"
+        raise ProbeError(f"two {what} are called '{max(called, key=called.count)}'; rename the file of one")
     rows = _choose(data, settings, seed)
     device = pick_device(batches.device)
     if len(rows) == 1:

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from probe.data.dicom import SUFFIXES as DICOM
 from probe.data.dicom import is_dicom, need_pydicom, read_dicom
 from probe.data.fingerprints import FileHashes
+from probe.data.nifti import SUFFIXES as NIFTI
 from probe.data.nifti import Volumes, is_nifti, need_nibabel, volume_of
 from probe.data.pictures import read_picture
 from probe.runtime import log
@@ -21,13 +23,24 @@ RULES = 2  # counts up when the same file would give other pixels
 
 def images_in(folder: Path) -> list[Path]:
     """The files below a folder whose names say that they are images, in order; hidden ones left out."""
-    known = {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
+    known = _picture_suffixes()
     return [
         file
         for file in sorted(folder.rglob("*"))
         if not file.name.startswith(".") and _may_be_file(file)
         if file.suffix.lower() in known or is_nifti(file) or is_dicom(file)
     ]
+
+
+def stem(name: str) -> str:
+    """A name without the suffix that says it is an image's; what else follows a dot, as in a DICOM UID, is the name."""
+    known = (*NIFTI, *DICOM, *_picture_suffixes())
+    suffix = max((each for each in known if name.lower().endswith(each)), key=len, default="")
+    return name[: len(name) - len(suffix)]
+
+
+def _picture_suffixes() -> set[str]:
+    return {suffix for suffix, form in Image.registered_extensions().items() if form in Image.OPEN}
 
 
 def _may_be_file(path: Path) -> bool:

@@ -13,6 +13,7 @@ from probe.data.splits import SPLITS, draw_splits
 from probe.errors import ProbeError
 from probe.runtime import log
 
+AVERAGES = ("macro", "micro")  # in the column of results that names the class
 UNKNOWN = -1  # a label of multi-label data that nobody has stated
 
 
@@ -133,7 +134,7 @@ def make_dataset(
 
     Of several labels, those that no image is known to have are named in the log: nothing can be
     learnt of them. Raises ProbeError for data that cannot be probed: nothing there, a single class,
-    an unknown split, a group in two splits.
+    one called as an average is, an unknown split, a group in two splits.
     """
     if not len(ids):
         raise ProbeError(f"{name} holds no images")
@@ -163,6 +164,9 @@ def make_dataset(
 
 
 def _check_labels(name: str, labels: NDArray[np.int64], classes: Sequence[str]) -> None:
+    taken = next((each for each in classes if each in AVERAGES), None)
+    if taken is not None:
+        raise ProbeError(f"{name} has a class '{taken}', which the averages over classes are called; rename the class")
     several = labels.ndim == 2
     present = (labels == 1).sum(0) if several else np.bincount(labels, minlength=len(classes))
     if np.count_nonzero(present) < (1 if several else 2):
