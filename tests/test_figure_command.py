@@ -123,9 +123,32 @@ def test_what_cannot_be_drawn_is_one_line(results: Path, arguments: list[str], c
 
 def test_results_of_two_data_sets_want_a_choice(results: Path) -> None:
     append_rows(results / "results.jsonl", layerwise("busi"))
-    told = figure("depth-curve", "--results", results)
-    assert (told.exit_code, "choose one with --data" in told.stderr) == (1, True)
+    (results / "strategies.csv").unlink()
+    for name in ("depth-curve", "all"):
+        told = figure(name, "--results", results)
+        assert (told.exit_code, "choose one with --data" in told.stderr) == (1, True)
     assert figure("depth-curve", "--results", results, "--data", "busi").exit_code == 0
+
+
+def test_the_later_run_is_drawn(results: Path) -> None:
+    before = [{**row, "request": "32 px", "value": 0.1} for row in layerwise() + trained("lp", (0.1, 0.1, 0.1))]
+    after = [{**row, "request": "48 px"} for row in layerwise() + trained("lp", (0.6, 0.6, 0.6))]
+    append_rows(results / "results.jsonl", before + after)
+    told = figure("all", "--results", results)
+    assert told.exit_code == 0, told.output
+    table = pd.read_csv(results / "table.csv", index_col=0)
+    assert table["scratch, linear probe, value"].tolist() == [0.7, 0.8, 0.79]
+    assert table["scratch, lp, value"].tolist() == [0.6] * 3
+    assert table["scratch, ftl, value"].tolist() == [0.75, 0.85, 0.8]
+
+
+def test_rows_are_read_by_figures_that_take_them_alone(results: Path) -> None:
+    (results / "results.jsonl").write_text("{")
+    assert figure("strategies", "--results", results).exit_code == 0
+    assert "cannot read results from" in figure("table", "--results", results).stderr
+    found = json.loads(figure("all", "--results", results, "--json").stdout)
+    assert {Path(file).stem for file in found["files"]} == {"strategies"}
+    assert "cannot read results from" in found["left_out"]["frontier"]
 
 
 def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
