@@ -1,8 +1,8 @@
 """Strategies compared: at every cut the score of full fine-tuning, and what other ways of training differ from it.
 
 Command: `probe check --arch resnet50 --data labels.csv` (writes `strategies.pdf`).
-Rows read: `strategies.csv`: per weights, strategy and tap the `score` on test of the reference, and the paired
-difference to it with its interval and Holm's p.
+Rows read: `strategies.csv`: per weights, strategy and tap (its `depth`, else that of the rows of results.jsonl) the
+`score` on test of the reference, and the paired difference to it with its interval and Holm's p.
 What one should see: fine-tuning ahead of linear probing where the cut is low, less where it is high; scratch behind
 wherever pretraining helps. Filled symbols are differences that stay below .05 after Holm's correction.
 """
@@ -25,13 +25,16 @@ APART = 0.7  # of the room of a tap that its strategies share
 
 
 def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
-    """A figure with the reference's score by tap and, beside it, the differences of all others to it, in the metric."""
+    """A figure with the reference's score by tap and, beside it, the differences of all others to it, in the metric.
+
+    Taps stand in the order of their `depth`, where the table has it, else in that of its lines.
+    """
     first, metric = table.iloc[0], str(table["metric"].iloc[0])
-    taps = list(dict.fromkeys(table["tap"]))
+    own = (table.sort_values("depth", kind="stable") if "depth" in table else table).drop_duplicates("tap")
+    taps = own["tap"].tolist()
     reference = f"{first['against_strategy']}, {weights_name(str(first['against_weights']))}"
     with plt.rc_context(look(column, aspect=0.2 + 0.055 * len(taps))):
         figure, (left, right) = plt.subplots(1, 2, sharey=True, width_ratios=(1, 1.7))
-        own = table.drop_duplicates("tap")
         left.hlines(range(len(taps)), own["reference_low"], own["reference_high"], color="0.4", linewidth=0.8)
         left.plot(own["reference"], range(len(taps)), "o", color="0.25")
         left.set_xlabel(f"test {metric_label(metric)} (macro)")
@@ -53,6 +56,8 @@ def redraw(results: Results) -> dict[str, Figure]:
     table = results.table("strategies.csv", "probe check")
     if table.empty:
         raise Missing(f"'{results.folder}' holds one way of training, and nothing to compare it with")
+    if "depth" not in table:
+        table["depth"] = table["tap"].map(results.rows.groupby("tap")["depth"].first())
     return {"strategies": strategies(table, column=results.column or "full")}
 
 

@@ -77,7 +77,7 @@ def results(tmp_path: Path) -> Path:
     rows = layerwise() + trained("lp", (0.72, 0.8, 0.81)) + trained("ftl", (0.75, 0.85, 0.8))
     append_rows(tmp_path / "results.jsonl", rows)
     differences = strategy_differences(cells(), "auroc").assign(dataset="ham", arch="net_18")
-    differences.to_csv(tmp_path / "strategies.csv", index=False)
+    differences.assign(depth=differences["tap"].map(TAPS.index)).to_csv(tmp_path / "strategies.csv", index=False)
     differences.to_csv(tmp_path / "check.csv", index=False)
     return tmp_path
 
@@ -199,6 +199,20 @@ def test_the_figure_of_strategies_fills_what_is_significant() -> None:
     np.testing.assert_allclose(hollow.get_xdata(), [-0.05, -0.1, -0.01])
     assert np.isnan(filled.get_xdata()).tolist() == [False, True, False]
     assert "ftl, scratch" in words(drawn)
+
+
+def test_the_lowest_cut_is_on_top_in_whatever_order_cuts_were_found(results: Path) -> None:
+    table = strategy_differences(cells(), "auroc").assign(dataset="ham", arch="net_18")
+    found = pd.concat([table.iloc[1:], table.iloc[:1]])
+    drawn = strategies(found.assign(depth=found["tap"].map(TAPS.index)))
+    left, right = drawn.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == TAPS
+    np.testing.assert_allclose(left.lines[0].get_xdata(), [0.75, 0.9, 0.76])
+    np.testing.assert_array_equal(right.lines[1].get_ydata(), [1, 2, 0])
+    found.to_csv(results / "strategies.csv", index=False)
+    assert figure("strategies", "--results", results).exit_code == 0
+    svg = (results / "strategies.svg").read_text()
+    assert sorted(TAPS, key=lambda tap: svg.index(f">{tap}<")) == TAPS  # by the depth of the rows
 
 
 def test_the_frontier_is_chosen_on_validation() -> None:
