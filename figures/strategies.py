@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from figures.depth_curve import weights_name
+from figures.depth_curve import weights_names
 from figures.results import Missing, Results
 from figures.style import COLORS, MARKERS, literal, look, metric_label
 
@@ -32,7 +32,8 @@ def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
     first, metric = table.iloc[0], str(table["metric"].iloc[0])
     own = (table.sort_values("depth", kind="stable") if "depth" in table else table).drop_duplicates("tap")
     taps = own["tap"].tolist()
-    reference = f"{first['against_strategy']}, {weights_name(str(first['against_weights']))}"
+    names = weights_names([first["against_weights"], *table["weights"]])
+    reference = f"{first['against_strategy']}, {names[first['against_weights']]}"
     with plt.rc_context(look(column, aspect=0.2 + 0.055 * len(taps))):
         figure, (left, right) = plt.subplots(1, 2, sharey=True, width_ratios=(1, 1.7))
         left.hlines(range(len(taps)), own["reference_low"], own["reference_high"], color="0.4", linewidth=0.8)
@@ -40,7 +41,7 @@ def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
         left.set_xlabel(f"test {metric_label(metric)} (macro)")
         left.set_title(literal(reference))
         left.xaxis.set_major_locator(MaxNLocator(4))
-        _draw_differences(right, table, taps)
+        _draw_differences(right, table.assign(weights=table["weights"].map(names)), taps)
         right.set_xlabel(f"difference in test {metric_label(metric)}, paired")
         right.set_title(literal(f"{first['dataset']}, {first['arch']}: others minus that"))
         left.set_yticks(range(len(taps)), map(literal, taps))
@@ -68,7 +69,7 @@ def _draw_differences(axes: Axes, table: pd.DataFrame, taps: list[str]) -> None:
         y = mine["tap"].map(taps.index) + APART * (order - (len(groups) - 1) / 2) / len(groups)
         color, shown = COLORS[order % len(COLORS)], mine["p_holm"] < LEVEL
         axes.hlines(y, mine["ci_low"], mine["ci_high"], color=color, linewidth=0.8)
-        label = literal(f"{strategy}, {weights_name(str(weights))}")
+        label = literal(f"{strategy}, {weights}")
         look: dict[str, Any] = {"marker": MARKERS[order % len(MARKERS)], "linestyle": "none", "color": color}
         axes.plot(mine["difference"], y, markerfacecolor="white", label=label, **look)
         axes.plot(np.where(shown, mine["difference"], np.nan), y, **look)

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 from test_figures import words
 
 import cli
 from figures import style
-from figures.frontier import on_front, tabulate
+from figures.frontier import frontier, on_front, tabulate
 from figures.recipes import MODULES, SIZED
 from figures.score_table import score_table
 from figures.strategies import strategies
@@ -66,6 +67,10 @@ def cells() -> list[dict[str, Any]]:
                 known = {"weights": "scratch", "tap": tap, "strategy": strategy, "seed": seed}
                 made.append({**known, "val": value, "draws": draws})
     return made
+
+
+def legend(drawn: Figure) -> list[str]:
+    return [text.get_text() for text in drawn.legends[0].get_texts()]
 
 
 def figure(*arguments: object) -> Result:
@@ -243,6 +248,19 @@ def test_tables_are_bold_where_intervals_reach_the_best(results: Path) -> None:
     losses = frame([{**row, "metric": "log_loss"} for row in layerwise() if row["metric"] == "auroc"])
     low = score_table(losses, "log_loss")
     assert low.bold["scratch, linear probe"].tolist() == [True, False, False]
+
+
+def test_weights_of_one_stem_are_told_apart(results: Path) -> None:
+    one, other = "a/weights.safetensors", "b/weights.safetensors"
+    rows = frame(layerwise(weights=one, scores=(0.9, 0.9, 0.9)) + layerwise(weights=other, scores=(0.5, 0.5, 0.5)))
+    table = score_table(rows)
+    assert table.value.iloc[0].to_dict() == {"a/weights, linear probe": 0.9, "b/weights, linear probe": 0.5}
+    assert {"a/weights, linear probe", "b/weights, linear probe"} <= set(legend(frontier(rows)))
+    cut = {"scratch": one}
+    given = [{**cell, "weights": other} for cell in cells()]
+    both = strategy_differences([*({**cell, "weights": cut[cell["weights"]]} for cell in cells()), *given], "auroc")
+    drawn = strategies(both.assign(dataset="ham", arch="net_18"))
+    assert {"lp, a/weights", "lp, b/weights"} <= set(legend(drawn))
 
 
 def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:
