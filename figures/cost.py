@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.depth_curve import CHANCE, MOST_NAMES, weights_name
+from figures.depth_curve import CHANCE, MOST_NAMES, weights_names
 from figures.results import Results
 from figures.style import COLORS, MARKERS, literal, paper
 
@@ -79,12 +79,13 @@ def draw_quality(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame) -> None:
     """
     times = table.set_index("tap")["latency_ms"]
     score = rows[(rows["metric"] == "auroc") & (rows["class"] == "macro")]
+    names = weights_names(score["weights"])
     for order, (weights, mine) in enumerate(score.groupby("weights", sort=False)):
         test = mine[mine["split"] == "test"].groupby("tap", sort=False)
         value, color = test["value"].mean(), COLORS[order % len(COLORS)]
         low, high, x = test["ci_low"].min(), test["ci_high"].max(), times[value.index]
         axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-        label = literal(weights_name(str(weights))).lstrip("_")
+        label = literal(names[str(weights)]).lstrip("_")
         axes.plot(x, value, color=color, marker=MARKERS[order % len(MARKERS)], label=label)
         best = str(mine[mine["split"] == "val"].groupby("tap", sort=False)["value"].mean().idxmax())
         axes.plot(x[best], value[best], "o", color=color, markersize=8, markerfacecolor="none", markeredgewidth=1.2)

@@ -6,7 +6,7 @@ What one should see: scratch flat or falling, pretrained rising above it, often 
 last block; the tap to cut at marked on each curve, and below it what is kept of the network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -76,9 +76,20 @@ def redraw(results: Results) -> dict[str, Figure]:
     return {"layerwise": depth_curve(rows, results.marks, metric=results.metric, column=results.column or "half")}
 
 
-def weights_name(weights: str) -> str:
-    """How an arm's weights are called in print: a file by its stem."""
-    return Path(weights).stem if weights.endswith(FILES) else weights
+def weights_name(weights: str, parts: int = 1) -> str:
+    """How an arm's weights are called in print: a file by its stem, or by more of the last parts of its path."""
+    return Path(*Path(weights).with_suffix("").parts[-parts:]).as_posix() if weights.endswith(FILES) else weights
+
+
+def weights_names(weights: Iterable[str]) -> dict[str, str]:
+    """What several weights are called side by side: files of one stem by as much of their paths as tells them apart."""
+    every = list(dict.fromkeys(weights))
+    names = {}
+    for each in every:
+        told = [[weights_name(other, parts) for other in every] for parts in range(1, len(Path(each).parts) + 1)]
+        own = [called[every.index(each)] for called in told if called.count(called[every.index(each)]) == 1]
+        names[each] = own[0] if own else each
+    return names
 
 
 def draw_curve(axes: Axes, curve: Curve, label: str, bands: bool = True) -> None:
@@ -122,7 +133,8 @@ def _shared(curves: Sequence[Curve]) -> dict[str, bool]:
 def _label(curve: Curve, curves: Sequence[Curve]) -> str:
     """What tells a curve from the others, of a single one its weights; and, of few, where to cut."""
     shared = _shared(curves)
-    parts = {"arch": curve.arch, "weights": weights_name(curve.weights), "method": probe_label(curve.method)}
+    name = weights_names(each.weights for each in curves)[curve.weights]
+    parts = {"arch": curve.arch, "weights": name, "method": probe_label(curve.method)}
     told = [text for key, text in parts.items() if not shared[key] or (key == "weights" and shared["method"])]
     cut = f" (cut at {curve.marked})" if curve.marked and len(curves) < MOST_CUTS else ""
     return ", ".join(told) + cut

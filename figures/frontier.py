@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from figures.depth_curve import weights_name
+from figures.depth_curve import weights_names
 from figures.results import Missing, Results
 from figures.style import COLORS, LOWER_IS_BETTER, MARKERS, literal, look, metric_label
 
@@ -90,4 +90,5 @@ def _named(key: tuple[str, ...], looks: dict[tuple[str, ...], int]) -> str:
     arch, weights, strategy = key
     several = len({each[0] for each in looks}) > 1
     kind = "linear probe" if strategy == "probe" else strategy
-    return literal(", ".join([*([arch] if several else []), weights_name(weights), kind]))
+    name = weights_names(each[1] for each in looks)[weights]
+    return literal(", ".join([*([arch] if several else []), name, kind]))

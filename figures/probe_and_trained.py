@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.depth_curve import CHANCE, weights_name
+from figures.depth_curve import CHANCE, weights_names
 from figures.results import Results
 from figures.style import COLORS, MARKERS, literal, look, metric_label
 
@@ -27,6 +27,7 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
     probes = scores[(scores["study"] == "layerwise") & (scores["method"] == "linear")]
     trained = scores[scores["method"] == "trained"]
     weights = list(dict.fromkeys(trained["weights"]))
+    names = weights_names(weights)
     taps = probes.drop_duplicates("tap").set_index("tap")["depth"]
     params = rows[rows["metric"] == "params"].drop_duplicates("tap").set_index("tap")["value"] / 1e6
     strategies = list(dict.fromkeys(trained["strategy"]))
@@ -42,7 +43,7 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
                 if metric == "auroc":
                     place.axhline(CHANCE, color="0.6", linewidth=0.8, linestyle=(0, (4, 2)))
             line[0].set_ylabel(f"test {metric_label(metric)} (macro)")
-            line[0].set_title(literal(f"{probes['dataset'].iloc[0]}, {probes['arch'].iloc[0]}, {weights_name(name)}"))
+            line[0].set_title(literal(f"{probes['dataset'].iloc[0]}, {probes['arch'].iloc[0]}, {names[name]}"))
         axes[-1, 0].set_xticks(taps, list(taps.index), rotation=90, fontsize=5.5)
         axes[-1, 0].set_xlabel("tap where the network is cut")
         if len(panels) > 1:

@@ -1,8 +1,9 @@
 """What commands left in a folder, as recipes read it to draw a figure again."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,26 @@ class Missing(LookupError):
 
 @dataclass(frozen=True)
 class Results:
-    """A folder of results: the `rows` of its results.jsonl, of one data set, and its other files.
+    """A folder of results, and how its `rows` and their `marks` are found, which not every figure takes.
 
-    `marks` are the recommended taps, as `depth_curve` takes them, `metric` is the one that is drawn and `column` the
-    width of the figure, None for what suits it.
+    `metric` is the one that is drawn and `column` the width of the figure, None for what suits it.
     """
 
     folder: Path
-    rows: pd.DataFrame
-    marks: Sequence[dict[str, str]] = ()
+    read: Callable[[], pd.DataFrame]
+    recommend: Callable[[pd.DataFrame, str], list[dict[str, str]]]
     metric: str = "auroc"
     column: str | None = None
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The rows of its results.jsonl, of one data set."""
+        return self.read()
+
+    @cached_property
+    def marks(self) -> list[dict[str, str]]:
+        """The recommended taps, as `depth_curve` takes them."""
+        return self.recommend(self.rows, self.metric)
 
     def scores(self, studies: Sequence[str], command: str) -> pd.DataFrame:
         """The rows of some studies. Raises Missing when one of them has no score in `metric`."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from figures.depth_curve import weights_name
+from figures.depth_curve import weights_names
 from figures.results import Results
 from figures.style import LOWER_IS_BETTER, metric_label, probe_label
 
@@ -104,7 +104,11 @@ def _columns(rows: pd.DataFrame) -> "pd.Series[str]":
     """What tells columns apart: the network where there are several, its weights, and how it is read or trained."""
     several = rows["arch"].nunique() > 1
     probes = rows["method"].map(lambda method: f"{probe_label(method)} probe")
-    names = rows["weights"].map(weights_name) + ", " + rows["strategy"].where(rows["method"].eq("trained"), probes)
+    names = (
+        rows["weights"].map(weights_names(rows["weights"]))
+        + ", "
+        + rows["strategy"].where(rows["method"].eq("trained"), probes)
+    )
     return rows["arch"] + ", " + names if several else names
 
 

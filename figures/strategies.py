@@ -1,8 +1,8 @@
 """Strategies compared: at every cut the score of full fine-tuning, and what other ways of training differ from it.
 
 Command: `probe check --arch resnet50 --data labels.csv` (writes `strategies.pdf`).
-Rows read: `strategies.csv`: per weights, strategy and tap the `score` on test of the reference, and the paired
-difference to it with its interval and Holm's p.
+Rows read: `strategies.csv`: per weights, strategy and tap (its `depth`, else that of the rows of results.jsonl) the
+`score` on test of the reference, and the paired difference to it with its interval and Holm's p.
 What one should see: fine-tuning ahead of linear probing where the cut is low, less where it is high; scratch behind
 wherever pretraining helps. Filled symbols are differences that stay below .05 after Holm's correction.
 """
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from figures.depth_curve import weights_name
+from figures.depth_curve import weights_names
 from figures.results import Missing, Results
 from figures.style import COLORS, MARKERS, literal, look, metric_label
 
@@ -25,19 +25,23 @@ APART = 0.7  # of the room of a tap that its strategies share
 
 
 def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
-    """A figure with the reference's score by tap and, beside it, the differences of all others to it, in the metric."""
+    """A figure with the reference's score by tap and, beside it, the differences of all others to it, in the metric.
+
+    Taps stand in the order of their `depth`, where the table has it, else in that of its lines.
+    """
     first, metric = table.iloc[0], str(table["metric"].iloc[0])
-    taps = list(dict.fromkeys(table["tap"]))
-    reference = f"{first['against_strategy']}, {weights_name(str(first['against_weights']))}"
+    own = (table.sort_values("depth", kind="stable") if "depth" in table else table).drop_duplicates("tap")
+    taps = own["tap"].tolist()
+    names = weights_names([first["against_weights"], *table["weights"]])
+    reference = f"{first['against_strategy']}, {names[first['against_weights']]}"
     with plt.rc_context(look(column, aspect=0.2 + 0.055 * len(taps))):
         figure, (left, right) = plt.subplots(1, 2, sharey=True, width_ratios=(1, 1.7))
-        own = table.drop_duplicates("tap")
         left.hlines(range(len(taps)), own["reference_low"], own["reference_high"], color="0.4", linewidth=0.8)
         left.plot(own["reference"], range(len(taps)), "o", color="0.25")
         left.set_xlabel(f"test {metric_label(metric)} (macro)")
         left.set_title(literal(reference))
         left.xaxis.set_major_locator(MaxNLocator(4))
-        _draw_differences(right, table, taps)
+        _draw_differences(right, table.assign(weights=table["weights"].map(names)), taps)
         right.set_xlabel(f"difference in test {metric_label(metric)}, paired")
         right.set_title(literal(f"{first['dataset']}, {first['arch']}: others minus that"))
         left.set_yticks(range(len(taps)), map(literal, taps))
@@ -53,6 +57,8 @@ def redraw(results: Results) -> dict[str, Figure]:
     table = results.table("strategies.csv", "probe check")
     if table.empty:
         raise Missing(f"'{results.folder}' holds one way of training, and nothing to compare it with")
+    if "depth" not in table:
+        table["depth"] = table["tap"].map(results.rows.groupby("tap")["depth"].first())
     return {"strategies": strategies(table, column=results.column or "full")}
 
 
@@ -63,7 +69,7 @@ def _draw_differences(axes: Axes, table: pd.DataFrame, taps: list[str]) -> None:
         y = mine["tap"].map(taps.index) + APART * (order - (len(groups) - 1) / 2) / len(groups)
         color, shown = COLORS[order % len(COLORS)], mine["p_holm"] < LEVEL
         axes.hlines(y, mine["ci_low"], mine["ci_high"], color=color, linewidth=0.8)
-        label = literal(f"{strategy}, {weights_name(str(weights))}")
+        label = literal(f"{strategy}, {weights}")
         look: dict[str, Any] = {"marker": MARKERS[order % len(MARKERS)], "linestyle": "none", "color": color}
         axes.plot(mine["difference"], y, markerfacecolor="white", label=label, **look)
         axes.plot(np.where(shown, mine["difference"], np.nan), y, **look)

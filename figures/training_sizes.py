@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from figures.depth_curve import CHANCE, weights_name
+from figures.depth_curve import CHANCE, weights_names
 from figures.results import Results
 from figures.style import COLORS, MARKERS, literal, look, metric_label, probe_label
 
@@ -30,12 +30,13 @@ def training_sizes(rows: pd.DataFrame, taps: Sequence[str] = (), column: str = "
     sized = rows[(rows["study"] == "training_size") & rows["seed"].isna() & (rows["metric"] == metric)]
     sized = sized[sized["split"] == "test"]
     panels = list(sized.groupby(["arch", "weights", "method"], sort=False))
+    names = weights_names(map(str, sized["weights"]))
     with plt.rc_context(look(column, aspect=0.42 if len(panels) > 1 else 0.55)):
         figure, axes = plt.subplots(1, len(panels), sharey=True, squeeze=False)
         for place, ((arch, weights, method), mine) in zip(axes.flat, panels, strict=True):
-            names = list(taps) or _spread(mine)
-            draw_sizes(place, mine, names)
-            place.set_title(literal(f"{arch}, {weights_name(str(weights))}, {probe_label(str(method))}"))
+            shown = list(taps) or _spread(mine)
+            draw_sizes(place, mine, shown)
+            place.set_title(literal(f"{arch}, {names[str(weights)]}, {probe_label(str(method))}"))
         axes[0, 0].set_ylabel(f"test {metric_label(metric)} (macro)")
         if metric == "auroc":
             for place in axes.flat:

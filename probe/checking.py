@@ -159,8 +159,11 @@ def cell_table(check: Check) -> pd.DataFrame:
 
 def difference_table(check: Check) -> pd.DataFrame:
     """Ways of training against full fine-tuning, at every cut; no line where there is only one way."""
-    known = {"dataset": check.study.data.name, "arch": check.study.arms[0].arch}
-    return strategy_differences(check.cells, check.study.grid.metric).assign(**known)
+    arm = check.study.arms[0]
+    table = strategy_differences(check.cells, check.study.grid.metric)
+    if not table.empty:
+        table["depth"] = table["tap"].map({tap["tap"]: tap["depth"] for tap in arm.taps})
+    return table.assign(dataset=check.study.data.name, arch=arm.arch)
 
 
 def _pick_taps(study: Study, wanted: Sequence[str | int]) -> list[str]:

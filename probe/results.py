@@ -9,11 +9,14 @@ from typing import Any
 import pandas as pd
 
 from probe.errors import ProbeError
+from probe.runtime import log
 
 COLUMNS = (
     "study", "dataset", "arch", "weights", "tap", "depth", "task", "method", "strategy", "split", "metric",
     "class", "seed", "fold", "n_train", "value", "ci_low", "ci_high", "request",
 )  # fmt: skip
+RUN = ["study", "dataset", "arch", "weights", "method", "seed", "n_train"]  # of probes, which are fitted at all taps
+SAME = [*RUN, "tap", "strategy", "split", "metric", "class", "fold"]  # what a number is a number of
 
 
 def make_row(**known: Any) -> dict[str, Any]:
@@ -34,13 +37,26 @@ def append_rows(path: Path, rows: Iterable[Mapping[Any, Any]]) -> None:
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """The rows of a JSON-lines file; of rows that differ in their numbers only, the last written."""
+    """The rows of a JSON-lines file, of which the later run counts: what earlier ones left is left out, and said.
+
+    Of probes, all rows are of the last request; of any two rows that are numbers of the same, the last is kept.
+    """
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = frame([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
     except (OSError, ValueError) as error:
         raise ProbeError(f"cannot read results from '{path}': {error}") from None
-    keys = [name for name in COLUMNS if name not in ("value", "ci_low", "ci_high")]
-    return frame(rows).drop_duplicates(keys, keep="last", ignore_index=True)
+    latest = _latest(rows)
+    if len(latest) < len(rows):
+        log.info("'%s': %d rows of earlier runs left out, the later run counts", path, len(rows) - len(latest))
+    return latest
+
+
+def _latest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Seeds, and sizes of training sets where they are studied, stand side by side; all other settings do not."""
+    keys = rows.assign(n_train=rows["n_train"].where(rows["study"].eq("training_size")))
+    last = keys.groupby(RUN, dropna=False)["request"].transform("last")
+    stale = rows["strategy"].eq("frozen") & rows["request"].notna() & rows["request"].ne(last)
+    return rows[~(stale | keys.duplicated(SAME, keep="last"))].reset_index(drop=True)
 
 
 def frame(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:

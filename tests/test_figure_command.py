@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 from test_figures import words
 
 import cli
 from figures import style
-from figures.frontier import on_front, tabulate
+from figures.frontier import frontier, on_front, tabulate
 from figures.recipes import MODULES, SIZED
 from figures.score_table import score_table
 from figures.strategies import strategies
@@ -68,6 +69,10 @@ def cells() -> list[dict[str, Any]]:
     return made
 
 
+def legend(drawn: Figure) -> list[str]:
+    return [text.get_text() for text in drawn.legends[0].get_texts()]
+
+
 def figure(*arguments: object) -> Result:
     return CliRunner().invoke(cli.main, ["figure", *map(str, arguments)])
 
@@ -77,7 +82,7 @@ def results(tmp_path: Path) -> Path:
     rows = layerwise() + trained("lp", (0.72, 0.8, 0.81)) + trained("ftl", (0.75, 0.85, 0.8))
     append_rows(tmp_path / "results.jsonl", rows)
     differences = strategy_differences(cells(), "auroc").assign(dataset="ham", arch="net_18")
-    differences.to_csv(tmp_path / "strategies.csv", index=False)
+    differences.assign(depth=differences["tap"].map(TAPS.index)).to_csv(tmp_path / "strategies.csv", index=False)
     differences.to_csv(tmp_path / "check.csv", index=False)
     return tmp_path
 
@@ -123,9 +128,32 @@ def test_what_cannot_be_drawn_is_one_line(results: Path, arguments: list[str], c
 
 def test_results_of_two_data_sets_want_a_choice(results: Path) -> None:
     append_rows(results / "results.jsonl", layerwise("busi"))
-    told = figure("depth-curve", "--results", results)
-    assert (told.exit_code, "choose one with --data" in told.stderr) == (1, True)
+    (results / "strategies.csv").unlink()
+    for name in ("depth-curve", "all"):
+        told = figure(name, "--results", results)
+        assert (told.exit_code, "choose one with --data" in told.stderr) == (1, True)
     assert figure("depth-curve", "--results", results, "--data", "busi").exit_code == 0
+
+
+def test_the_later_run_is_drawn(results: Path) -> None:
+    before = [{**row, "request": "32 px", "value": 0.1} for row in layerwise() + trained("lp", (0.1, 0.1, 0.1))]
+    after = [{**row, "request": "48 px"} for row in layerwise() + trained("lp", (0.6, 0.6, 0.6))]
+    append_rows(results / "results.jsonl", before + after)
+    told = figure("all", "--results", results)
+    assert told.exit_code == 0, told.output
+    table = pd.read_csv(results / "table.csv", index_col=0)
+    assert table["scratch, linear probe, value"].tolist() == [0.7, 0.8, 0.79]
+    assert table["scratch, lp, value"].tolist() == [0.6] * 3
+    assert table["scratch, ftl, value"].tolist() == [0.75, 0.85, 0.8]
+
+
+def test_rows_are_read_by_figures_that_take_them_alone(results: Path) -> None:
+    (results / "results.jsonl").write_text("{")
+    assert figure("strategies", "--results", results).exit_code == 0
+    assert "cannot read results from" in figure("table", "--results", results).stderr
+    found = json.loads(figure("all", "--results", results, "--json").stdout)
+    assert {Path(file).stem for file in found["files"]} == {"strategies"}
+    assert "cannot read results from" in found["left_out"]["frontier"]
 
 
 def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
@@ -178,6 +206,20 @@ def test_the_figure_of_strategies_fills_what_is_significant() -> None:
     assert "ftl, scratch" in words(drawn)
 
 
+def test_the_lowest_cut_is_on_top_in_whatever_order_cuts_were_found(results: Path) -> None:
+    table = strategy_differences(cells(), "auroc").assign(dataset="ham", arch="net_18")
+    found = pd.concat([table.iloc[1:], table.iloc[:1]])
+    drawn = strategies(found.assign(depth=found["tap"].map(TAPS.index)))
+    left, right = drawn.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == TAPS
+    np.testing.assert_allclose(left.lines[0].get_xdata(), [0.75, 0.9, 0.76])
+    np.testing.assert_array_equal(right.lines[1].get_ydata(), [1, 2, 0])
+    found.to_csv(results / "strategies.csv", index=False)
+    assert figure("strategies", "--results", results).exit_code == 0
+    svg = (results / "strategies.svg").read_text()
+    assert sorted(TAPS, key=lambda tap: svg.index(f">{tap}<")) == TAPS  # by the depth of the rows
+
+
 def test_the_frontier_is_chosen_on_validation() -> None:
     rows = frame(layerwise() + trained("ftl", (0.65, 0.85, 0.85)))
     rows.loc[(rows["split"] == "test") & (rows["tap"] == "layer1.0"), "value"] = 0.5
@@ -206,6 +248,19 @@ def test_tables_are_bold_where_intervals_reach_the_best(results: Path) -> None:
     losses = frame([{**row, "metric": "log_loss"} for row in layerwise() if row["metric"] == "auroc"])
     low = score_table(losses, "log_loss")
     assert low.bold["scratch, linear probe"].tolist() == [True, False, False]
+
+
+def test_weights_of_one_stem_are_told_apart(results: Path) -> None:
+    one, other = "a/weights.safetensors", "b/weights.safetensors"
+    rows = frame(layerwise(weights=one, scores=(0.9, 0.9, 0.9)) + layerwise(weights=other, scores=(0.5, 0.5, 0.5)))
+    table = score_table(rows)
+    assert table.value.iloc[0].to_dict() == {"a/weights, linear probe": 0.9, "b/weights, linear probe": 0.5}
+    assert {"a/weights, linear probe", "b/weights, linear probe"} <= set(legend(frontier(rows)))
+    cut = {"scratch": one}
+    given = [{**cell, "weights": other} for cell in cells()]
+    both = strategy_differences([*({**cell, "weights": cut[cell["weights"]]} for cell in cells()), *given], "auroc")
+    drawn = strategies(both.assign(dataset="ham", arch="net_18"))
+    assert {"lp, a/weights", "lp, b/weights"} <= set(legend(drawn))
 
 
 def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:

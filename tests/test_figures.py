@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from figures.depth_curve import depth_curve, weights_name
+from figures.depth_curve import depth_curve, weights_name, weights_names
 from figures.style import INCH, WIDTHS, paper, save
 from probe.results import frame, make_row
 
@@ -96,3 +96,11 @@ def test_names_are_taken_literally() -> None:
     figure = depth_curve(frame(rows(arch="c$o_$t") + rows(arch="_best")))
     figure.canvas.draw()
     assert "best, scratch" in words(figure)
+
+
+def test_files_of_one_stem_are_called_by_as_much_of_their_paths_as_tells_them_apart() -> None:
+    files = ["a/x/w.pth", "b/x/w.pth", "y/w.pth", "y/w.pt", "other/v.pth", "v.2.pth", "scratch", "scratch.pth"]
+    called = ["a/x/w", "b/x/w", "y/w.pth", "y/w.pt", "v", "v.2", "scratch", "scratch.pth"]
+    assert weights_names(files) == dict(zip(files, called, strict=True))
+    drawn = depth_curve(frame(rows(weights="a/w.pth") + rows(weights="b/w.pth")))
+    assert [line.get_label() for line in drawn.axes[0].lines[:2]] == ["a/w", "b/w"]

@@ -294,6 +294,34 @@ def test_results_are_appended_and_the_last_of_the_same_counts(tmp_path: Path) ->
         make_row(layer="stem")
 
 
+def test_of_probes_the_last_request_counts_and_nothing_else_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Runs of other settings into one folder; seeds and sizes of one run differ in their request too."""
+    known = {"study": "layerwise", "dataset": "ham", "arch": "net", "metric": "auroc", "strategy": "frozen"}
+    earlier = [
+        make_row(**known | {"weights": name, "method": "linear", "seed": seed, "request": f"32 px, {seed}"}, tap=tap)
+        for name in ("a", "b") for seed in (0, 1, None) for tap in ("stem", "gone")
+    ]  # fmt: skip
+    later = make_row(**known, weights="a", method="linear", seed=0, tap="stem", request="48 px", n_train=9)
+    sized = known | {"study": "training_size", "weights": "a", "method": "linear", "tap": "stem"}
+    sizes = [make_row(**sized, n_train=size, request=str(size)) for size in (10, 20)]
+    trained = {**known, "study": "finetune", "weights": "a", "method": "trained", "seed": 0}
+    cells = [
+        make_row(**trained | {"tap": tap, "strategy": how, "request": f"{tap}, {how}, {epochs}"}, value=epochs)
+        for epochs in (1, 6) for tap in ("stem", "top") for how in ("lp", "ftl")
+    ]  # fmt: skip
+    append_rows(tmp_path / "results.jsonl", [*earlier, *sizes, *cells, later])
+    with caplog.at_level("INFO", logger="probe"):
+        rows = read_rows(tmp_path / "results.jsonl")
+    assert len(rows) == len(earlier) - 2 + 2 + 4 + 1
+    assert rows[rows["weights"].eq("a") & rows["study"].eq("layerwise") & rows["seed"].eq(0)]["tap"].tolist() == [
+        "stem"
+    ]
+    assert rows[rows["study"].eq("finetune")]["value"].tolist() == [6] * 4
+    assert caplog.messages == [f"'{tmp_path / 'results.jsonl'}': 6 rows of earlier runs left out, the later run counts"]
+
+
 def test_seeds_do_not_average_away_the_luck_of_the_images() -> None:
     """The same features under one seed or three: the same bound."""
     features = probe.extract(tiny_net(), shapes_data())

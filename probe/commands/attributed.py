@@ -74,17 +74,17 @@ def probed_arms(
     batches: Batches, cache: Path,
 ) -> list[Arm]:  # fmt: skip
     """A network with every set of weights, by which it is called, and the linear probes of some taps as heads."""
-    from figures.depth_curve import weights_name
+    from figures.depth_curve import weights_names
 
     extraction = Extraction(**asdict(batches), dtype="float32", compile="off")
     arms = []
-    for source in dict.fromkeys(weights or ("pretrained",)):
+    for source, called in weights_names(weights or ("pretrained",)).items():
         options = asdict(network) | {"image_size": network.image_size or data.image_size}
         net = backbone(arch, source, seed=seed, **options)
         names = [net.stage(tap).name for tap in dict.fromkeys(taps or (net.taps[-1],))]
         features = features_of(arch, source, data, seed, network, extraction, cache)
         depths = {known["tap"]: known["depth"] for known in features.taps if known["tap"] in names}
-        arms.append(Arm(weights_name(source), arch, source, probed(net, features, names), depths))
+        arms.append(Arm(called, arch, source, probed(net, features, names), depths))
     return arms
 
 

@@ -106,11 +106,11 @@ def _maps(arms: Mapping[str, Any], batch: Sequence[Any], device: str) -> Iterato
 
 
 def _arm_names(origins: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What tells networks apart: a file of weights by its stem, unless two have the same."""
-    from figures.depth_curve import weights_name
+    """What tells networks apart: files of weights by as much of their paths as it takes."""
+    from figures.depth_curve import weights_names
 
-    short = [f"{origin['arch']}, {weights_name(origin['weights'])}" for origin in origins]
-    names = short if len(set(short)) == len(short) else [f"{each['arch']}, {each['weights']}" for each in origins]
+    called = weights_names(origin["weights"] for origin in origins)
+    names = [f"{origin['arch']}, {called[origin['weights']]}" for origin in origins]
     if len(set(names)) < len(names):
         raise ProbeError(f"two sets of features are both called '{max(names, key=names.count)}'; compare one of them")
     return names

@@ -1,5 +1,6 @@
 """Figures drawn again from the files of earlier commands: `probe figure`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def figure(
       probe figure depth-curve --results results --column full
     """
     from figures.recipes import MODULES, SIZED, about
+    from figures.results import Results
     from probe.names import unknown
+    from probe.recommendation import marks
     from probe.results import to_json
     from probe.runtime import check_folder
     from probe.tables import text_table
@@ -48,7 +51,9 @@ def figure(
     if column and name not in (*SIZED, "all"):
         raise click.UsageError(f"'{name}' has one width; --column is for {', '.join(SIZED)}")
     check_folder(out or results)
-    found = _gather(results, dataset, metric, column)
+    if not results.is_dir():
+        raise ProbeError(f"there is no folder '{results}'; --results takes the one that other commands wrote into")
+    found = Results(results, partial(_rows, results, dataset), marks, metric, column)
     try:
         files, left_out = _draw(list(MODULES) if name == "all" else [name], found, out or results, every=name == "all")
     except OSError as error:
@@ -60,39 +65,37 @@ def figure(
     click.echo("\n".join(["written: " + ", ".join(files), *missing]))
 
 
-def _gather(folder: Path, dataset: str | None, metric: str, column: str | None) -> Any:
-    """What the folder holds of one data set."""
-    from figures.results import Results
-    from probe.recommendation import marks
+def _rows(folder: Path, dataset: str | None) -> Any:
+    """The rows that the folder holds of one data set."""
     from probe.results import frame, read_rows
 
-    if not folder.is_dir():
-        raise ProbeError(f"there is no folder '{folder}'; --results takes the one that other commands wrote into")
     rows = read_rows(folder / "results.jsonl") if (folder / "results.jsonl").is_file() else frame([])
     known = rows["dataset"].dropna().unique().tolist()
     if dataset is not None and dataset not in known:
         raise ProbeError(f"no results of '{dataset}' in '{folder}'; there are those of {', '.join(known) or 'none'}")
     if dataset is None and len(known) > 1:
         raise ProbeError(f"'{folder}' holds results of {', '.join(known)}; choose one with --data")
-    mine = rows[rows["dataset"].eq(dataset or (known[0] if known else ""))]
-    return Results(folder, mine, marks(mine, metric), metric, column)
+    return rows[rows["dataset"].eq(dataset or (known[0] if known else ""))]
 
 
 def _draw(names: list[str], found: Any, out: Path, every: bool) -> tuple[list[str], dict[str, str]]:
     """The files, and what there is nothing for; when a single figure is asked for, that is an error."""
-    from dataclasses import replace
-
-    from figures.recipes import SIZED, draw
+    from figures.recipes import draw
     from figures.results import Missing
 
     out.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
     left_out: dict[str, str] = {}
+    faults: list[str] = []
     for name in names:
         try:
-            files += draw(name, found if name in SIZED else replace(found, column=None), out)
+            files += draw(name, found, out)
         except Missing as error:
             left_out[name] = str(error)
+        except ProbeError as error:
+            left_out[name] = str(error)
+            faults.append(str(error))
     if left_out and not (every and files):
-        raise ProbeError("; ".join(left_out.values()) if not every else f"'{found.folder}' holds nothing to draw")
+        nothing = list(dict.fromkeys(faults)) or [f"'{found.folder}' holds nothing to draw"]
+        raise ProbeError("; ".join(nothing if every else left_out.values()))
     return files, left_out
