@@ -7,6 +7,7 @@ from typing import Any
 
 from probe.backbones import Backbone, backbone
 from probe.cache.manifest import digest_of
+from probe.cache.signed import replace_text
 from probe.data import Dataset
 from probe.finetuning import finetune, request_of
 from probe.results import to_json
@@ -15,6 +16,7 @@ from probe.settings import Network, Training, Tuning
 from probe.truncation import Truncated, truncate
 
 Known = dict[str, Any]
+PARTS = {"weights", "tap", "strategy", "seed", "seconds", "params", "draws", "val", "rows"}  # of a cell
 
 
 class Trainer:
@@ -31,16 +33,17 @@ class Trainer:
         self.arch, self.data, self.network, self.training, self.tuning = arch, data, network, training, tuning
         self.folder, self.cache = folder, Path(cache) if cache else default_folder()
         self._nets: dict[tuple[str, int], Backbone] = {}
+        self._told: set[Path] = set()
 
     def recall(self, weights: str, strategy: str, tap: str, seed: int) -> Known | None:
         """One network, if it was trained before."""
-        return _read(self._place(self._model(weights, tap, seed), weights, strategy, seed))
+        return self._read(self._place(self._model(weights, tap, seed), weights, strategy, seed))
 
     def cell(self, weights: str, strategy: str, tap: str, seed: int) -> Known:
         """One network, trained or recalled."""
         model = self._model(weights, tap, seed)
         place = self._place(model, weights, strategy, seed)
-        found = _read(place)
+        found = self._read(place)
         if found is not None:
             return found
         log.info("training %s, %s, cut at %s, %s, seed %d", self.arch, weights, tap, strategy, seed)
@@ -55,8 +58,7 @@ class Trainer:
             "val": float(result.draws["val"][0]), "rows": result.rows.to_dict(orient="records"),
         }  # fmt: skip
         written = to_json(cell)
-        place.with_suffix(".tmp").write_text(written, encoding="utf-8")
-        place.with_suffix(".tmp").replace(place)
+        replace_text(place, written)
         return json.loads(written)  # type: ignore[no-any-return]
 
     def _model(self, weights: str, tap: str, seed: int) -> Truncated:
@@ -77,7 +79,17 @@ class Trainer:
             self._nets = {(weights, drawn): backbone(self.arch, weights, seed=drawn, **settings)}
         return self._nets[weights, drawn]
 
-
-def _read(place: Path) -> Known | None:
-    found: Known | None = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else None
-    return found
+    def _read(self, place: Path) -> Known | None:
+        """What a file holds; one that is damaged is told once, and is as if it were not there."""
+        if not place.is_file():
+            return None
+        try:
+            found = json.loads(place.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if isinstance(found, dict) and set(found) >= PARTS:
+            return found
+        if place not in self._told:
+            self._told.add(place)
+            log.warning("'%s' is damaged, so the network that it stood for has to be trained again", place)
+        return None

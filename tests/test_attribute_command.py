@@ -20,7 +20,7 @@ from figures.attribution_panel import ACROSS, ROWS, panels, read
 from figures.style import WIDTHS
 from probe.backbones import Preprocessing
 from probe.data import find_masks, make_dataset
-from probe.data.images import ImageArrays
+from probe.data.images import ImageArrays, ImageFiles
 from probe.errors import ProbeError
 from probe.extraction import transform
 from probe.probes import find_method, fit_taps, whole_trial
@@ -363,6 +363,39 @@ def test_targets_are_labels_predictions_or_a_class(things: Path, tmp_path: Path)
             assert table[table["metric"] == "probability"]["value"].min() >= 1 / 3
     assert set(found["square"]) == {"square"}
     assert found["predicted"] != found["label"]
+
+
+@pytest.mark.usefixtures("_quick_figures")
+def test_an_image_is_read_once_for_all_networks(things: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for its mask, which takes its size, and for another size of input."""
+    loaded: list[str] = []
+    load = ImageFiles.load
+    monkeypatch.setattr(ImageFiles, "load", lambda self, i: (loaded.append(str(self.files[i])), load(self, i))[1])
+    models: list[object] = []
+    for name, size in (("a", SIZE), ("b", SIZE), ("c", 2 * SIZE)):
+        net = probe.backbone("test_resnet", "scratch", image_size=size)
+        probe.save(probe.truncate(net, 2, sorted(KINDS)), tmp_path / f"{name}.safetensors")
+        models += ["--model", tmp_path / f"{name}.safetensors"]
+    data = ("--data", things / "labels.csv", "--out", tmp_path, "--images", 4, "--checked", 0, "--samples", 2)
+    run(*models[:4], *data, "--method", "gradient-shap")
+    assert len(loaded) == len(set(loaded)) == 4 + 24  # and the training images
+    loaded.clear()
+    run(*models[:4], *data, "--masks", things / "masks")
+    assert len(loaded) == 2 * 4
+    loaded.clear()
+    run(*models, *data)
+    assert len(loaded) == 2 * 4
+
+
+def test_a_target_is_looked_up_before_features_are_made(
+    things: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probe.commands.attributed.features_of", None)
+    model = tmp_path / "cut.safetensors"
+    probe.save(probe.truncate(probe.backbone("test_resnet", "scratch", image_size=SIZE), 2, ["disc", "ring"]), model)
+    data = ("--data", things / "labels.csv", "--out", tmp_path)
+    assert "unknown target 'ring'" in run(*SMALL, *data, "--target", "ring", code=1).stderr
+    assert "knows no class 'cross'" in run(*SMALL, "--model", model, *data, code=1).stderr
 
 
 @pytest.mark.usefixtures("_quick_figures")

@@ -25,6 +25,7 @@ from analysis.attribution import (
     attribute,
     completeness_gap,
     energy_in_mask,
+    grad_cam,
     make_baseline,
     perturbation_curves,
     pointing_game,
@@ -244,6 +245,20 @@ def test_gradient_shap_is_captums_in_passes_of_a_batch(batch_size: int) -> None:
         expected = GradientShap(whole).attribute(x[i : i + 1], others, 7, 0.0, TARGETS[i : i + 1])
         torch.testing.assert_close(found[i], expected[0].sum(0).detach(), rtol=1e-4, atol=1e-5)
     np.random.set_state(state)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_inference_mode_changes_nothing(method: str) -> None:
+    model = at_tap(truncated())
+    found = attribute(model, images(), TARGETS, method, baseline=images() / 2, references=images(4), **QUICK)
+    with torch.inference_mode():
+        given = {"baseline": images() / 2, "references": images(4)}
+        again = attribute(model, images(), TARGETS.clone(), method, **given, **QUICK)
+        assert torch.is_inference_mode_enabled()
+        against = AtTap(model.below, lambda y: -model.above(y.abs()), "nchw")
+        grad_cam(against, images(), TARGETS.clone(), rectified=False)
+    torch.testing.assert_close(found, again)
+    assert not again.is_inference()
 
 
 def bad_requests() -> dict[str, tuple[Callable[[], Any], str]]:

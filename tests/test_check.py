@@ -14,7 +14,7 @@ from probe import cells
 from probe.checking import cell_table, run_check
 from probe.errors import ProbeError
 from probe.results import read_rows
-from probe.settings import Training
+from probe.settings import Training, Tuning
 
 FAST = Training(epochs=1, draws=100, batch_size=16)
 
@@ -40,6 +40,26 @@ def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monk
     assert again.cells == found.cells
     with pytest.raises(TypeError):  # other settings are other networks
         run_check("resnet10t", ["scratch"], data, **asked | {"seeds": [1]})
+
+
+def test_a_damaged_file_of_a_trained_network_is_told_and_the_network_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = (shapes_data(60), SMALL, FAST, Tuning(), tmp_path / "cells", None)
+    first = cells.Trainer("resnet10t", *asked).cell("scratch", "ftl", "stem", 0)
+    (file,) = (tmp_path / "cells").glob("*.json")
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"{}", b"null", b"\xff" + whole):
+        file.write_bytes(damaged)
+        caplog.clear()
+        trainer = cells.Trainer("resnet10t", *asked)
+        assert trainer.recall("scratch", "ftl", "stem", 0) is None
+        if damaged == b"":
+            assert trainer.cell("scratch", "ftl", "stem", 0)["draws"] == first["draws"]
+            assert json.loads(file.read_text())["draws"] == first["draws"]
+        (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
+        assert f"'{file}' is damaged" in warning.getMessage()
+    assert [place for place in (tmp_path / "cells").iterdir() if place.suffix != ".ckpt"] == [file]
 
 
 def test_fewer_than_three_taps_are_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

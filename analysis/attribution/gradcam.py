@@ -35,6 +35,12 @@ class AtTap:
         return self.above(self.below(images))
 
 
+def differentiable(x: Tensor) -> Tensor:
+    """A copy of what was made in inference mode, with which gradients cannot be had; all else itself."""
+    return x.clone() if x.is_inference() else x
+
+
+@torch.inference_mode(False)
 def grad_cam(
     model: AtTap, images: Float[Tensor, "n c h w"], targets: Integer[Tensor, "n"], *, rectified: bool = True
 ) -> Float[Tensor, "n h w"]:
@@ -44,6 +50,7 @@ def grad_cam(
     (arXiv:1610.02391), section 3. Under a mean and a linear layer, the map that is not cut off sums, at the tap's own
     size, to the logit without its intercept. Raises ProbeError for a tap without spatial extent.
     """
+    images, targets = differentiable(images), differentiable(targets)
     with torch.no_grad():
         x = model.below(images)
     places = positions(model, x)

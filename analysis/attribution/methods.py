@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from tqdm import tqdm
 
-from analysis.attribution.gradcam import AtTap, grad_cam
+from analysis.attribution.gradcam import AtTap, differentiable, grad_cam
 from probe.errors import ProbeError
 from probe.names import unknown
 
@@ -123,7 +123,7 @@ def attribute(
     summed. `saliency`: Simonyan et al. 2014, the largest |gradient| of the channels. `occlusion`: Zeiler and Fergus
     2014, the logit lost when a square of `patch` pixels (default: an eighth of the side) becomes the baseline, mean
     over the squares that hide a pixel. `gradient-shap`: Lundberg and Lee 2017, mean over `samples` baselines drawn
-    from `references` (default: the baseline). The model should be in eval mode.
+    from `references` (default: the baseline). The model should be in eval mode. Inference mode is left for the while.
 
     Raises ProbeError for an unknown method, targets that are no class, a tap without spatial extent, maps that are not
     finite, and maps that are the same everywhere in every image because the logit does not depend on what they show.
@@ -155,6 +155,7 @@ def _speaks_against(model: Model, images: Tensor, targets: Tensor) -> bool:
     return not all(_even(grad_cam(model, x, y, rectified=False)) for x, y in pairs)
 
 
+@torch.inference_mode(False)
 def raw_maps(
     model: Model, images: Tensor, targets: Tensor, method: str, *, baseline: Tensor | None = None,
     references: Tensor | None = None, patch: int | None = None, batch_size: int = 16, **numbers: int,
@@ -162,12 +163,14 @@ def raw_maps(
     """The maps of `attribute`, whatever they show: weights drawn at random may well give a dead network."""
     if method not in METHODS:
         raise unknown("method", method, list(METHODS))
+    images, targets = differentiable(images), differentiable(targets)
     _check(model, images, targets)
-    blank = torch.zeros_like(images) if baseline is None else baseline.expand_as(images)
+    blank = torch.zeros_like(images) if baseline is None else differentiable(baseline).expand_as(images)
     side = patch or max(1, images.shape[-1] // PATCHES)
     if side > min(images.shape[-2:]):
         raise ProbeError(f"a patch of {side} pixels is larger than the image; take fewer")
-    fixed: dict[str, Any] = {"references": blank[:1] if references is None else references, "patch": side, **numbers}
+    drawn_from = blank[:1] if references is None else differentiable(references)
+    fixed: dict[str, Any] = {"references": drawn_from, "patch": side, **numbers}
     parts = zip(*(x.split(batch_size) for x in (images.detach(), targets, blank)), strict=True)
     maps: list[Tensor] = []
     with tqdm(total=len(images), unit="image", desc=method, disable=None, leave=False) as bar:

@@ -1,5 +1,6 @@
 """One network of `probe attribute` and the images it is asked about: maps, and numbers for each image."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from analysis.attribution import METHODS, AtTap, attribute, make_baseline, raw_m
 from analysis.attribution.checks import KINDS, agreement, area, completeness_gap, perturbation_curves
 from analysis.attribution.pointing import area_share, energy_in_mask, pointing_game
 from analysis.attribution.tables import long_rows
+from probe.backbones import Preprocessing
 from probe.data import Dataset, Masks, draw_order
 from probe.errors import ProbeError
 from probe.extraction import read_batches, read_chunks, transform
@@ -25,6 +27,52 @@ REFERENCES = 64  # training images that GradientSHAP draws its baselines from
 FAR = 0.1  # mean completeness gap that is told
 
 
+class Pictures:
+    """Images and masks of a data set as networks take them, read once for all networks that take them alike."""
+
+    def __init__(self, data: Dataset, masks: Masks | None, batches: Batches) -> None:
+        self.data, self._masks, self._batches = data, masks, batches
+        self._read: dict[Any, Tensor] = {}
+
+    def images(self, sizes: Preprocessing, rows: NDArray[np.int64]) -> Tensor:
+        """As bytes, (n, 3, h, w)."""
+        key = (sizes.image_size, sizes.interpolation, sizes.crop, tuple(rows.tolist()))
+        if key not in self._read:
+            batches = read_batches(self.data.images, transform(sizes), self._batches, rows.tolist())
+            self._read[key] = torch.cat(list(batches))
+        return self._read[key]
+
+    def masks(self, sizes: Preprocessing, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """What is inside, resized and cropped as the images are, (n, h, w); nothing where there is no mask."""
+        made = torch.zeros(len(rows), sizes.image_size, sizes.image_size, dtype=torch.bool)
+        known = np.flatnonzero(self._masks.known[rows]) if self._masks else np.array([], int)
+        key = ("masks", sizes.image_size, sizes.crop, tuple(rows.tolist()))
+        if self._masks is not None and len(known) and key not in self._read:
+            prepare = transform(replace(sizes, interpolation="nearest"))
+            made[known] = next(read_chunks(self._masks, prepare, self._batches.num_workers, [rows[known]]))[:, 0] > 0
+        found: NDArray[np.bool_] = self._read.setdefault(key, made).numpy()
+        return found
+
+
+def places_of(target: str, data: Dataset, classes: Sequence[str]) -> NDArray[np.int64] | None:
+    """Per class of the data the class of a network to ask of its images; None where that is what it predicts.
+
+    Raises ProbeError for a target that is none of its classes, or labels that are not.
+    """
+    if target == "predicted":
+        return None
+    if target != "label":
+        if target not in classes:
+            raise unknown("target", target, ["label", "predicted", *classes])
+        return np.full(len(data.classes), list(classes).index(target))
+    if data.task == "multilabel":
+        raise ProbeError("images with several labels have no one target: take predicted, or the name of a class")
+    missing = next((name for name in data.classes if name not in classes), None)
+    if missing is not None:
+        raise ProbeError(f"the network knows no class '{missing}', which the images have; take the target predicted")
+    return np.array([list(classes).index(name) for name in data.classes])
+
+
 class Asked:
     """A network in eval mode on the device, some rows of a data set as it takes them, and a class to ask of each.
 
@@ -32,18 +80,17 @@ class Asked:
     """
 
     def __init__(
-        self, model: Truncated, data: Dataset, rows: NDArray[np.int64], masks: Masks | None, settings: Attribution,
-        batches: Batches, device: str, seed: int,
+        self, model: Truncated, pictures: Pictures, rows: NDArray[np.int64], settings: Attribution, batches: Batches,
+        device: str, seed: int,
     ) -> None:  # fmt: skip
         self.model, self.settings, self.batches = model.eval().requires_grad_(False).to(device), settings, batches
-        self.data, self.device, self.seed = data, device, seed
-        self.pictures = self._read(rows)
+        self.data, self.device, self.seed = pictures.data, device, seed
+        sizes = model.preprocessing
+        self.pictures, self.masks = pictures.images(sizes, rows), pictures.masks(sizes, rows)
         self.images = self._normalised(self.pictures)
         self.targets = self._targets(rows)
-        sizes = model.preprocessing
         self.mean, self.std = sizes.mean, sizes.std
-        self.masks = self._masks(masks, rows)
-        self.references = self._references() if settings.method == "gradient-shap" else None
+        self.references = self._references(pictures) if settings.method == "gradient-shap" else None
 
     def maps(self) -> Tensor:
         """The maps, (n, h, w)."""
@@ -111,43 +158,19 @@ class Asked:
     def _baseline(self, images: Tensor) -> Tensor:
         return make_baseline(images, self.settings.baseline, self.mean, self.std)
 
-    def _references(self) -> Tensor:
+    def _references(self, pictures: Pictures) -> Tensor:
         train = np.flatnonzero(self.data.splits == "train")
         order = train[draw_order(self.data.labels[train], None, self.seed)]
-        return self._normalised(self._read(order[:REFERENCES]))
+        return self._normalised(pictures.images(self.model.preprocessing, order[:REFERENCES]))
 
     def _targets(self, rows: NDArray[np.int64]) -> Tensor:
         """Per image the class whose logit is attributed."""
-        wanted, classes = self.settings.target, list(self.model.classes)
-        if wanted == "predicted":
+        places = places_of(self.settings.target, self.data, self.model.classes)
+        if places is None:
             return self._logits().argmax(1)
-        if wanted != "label":
-            if wanted not in classes:
-                raise unknown("target", wanted, ["label", "predicted", *classes])
-            return torch.full((len(rows),), classes.index(wanted), device=self.device)
-        if self.data.task == "multilabel":
-            raise ProbeError("images with several labels have no one target: take predicted, or the name of a class")
-        missing = next((name for name in self.data.classes if name not in classes), None)
-        if missing is not None:
-            raise ProbeError(
-                f"the network knows no class '{missing}', which the images have; take the target predicted"
-            )
-        places = np.array([classes.index(name) for name in self.data.classes])
-        return torch.from_numpy(places[self.data.labels[rows]]).to(self.device)
-
-    def _masks(self, masks: Masks | None, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Resized and cropped as the images are, (n, h, w); nothing inside where there is none."""
-        made = np.zeros((len(rows), *self.images.shape[2:]), bool)
-        known = np.flatnonzero(masks.known[rows]) if masks else np.array([], int)
-        if masks is not None and len(known):
-            prepare = transform(replace(self.model.preprocessing, interpolation="nearest"))
-            found = read_chunks(masks, prepare, self.batches.num_workers, [rows[known]])
-            made[known] = next(found)[:, 0].numpy() > 0
-        return made
-
-    def _read(self, rows: NDArray[np.int64]) -> Tensor:
-        prepare = transform(self.model.preprocessing)
-        return torch.cat(list(read_batches(self.data.images, prepare, self.batches, rows.tolist())))
+        several = self.data.labels.ndim == 2  # then all are asked for the same class
+        chosen = np.full(len(rows), places[0]) if several else places[self.data.labels[rows]]
+        return torch.from_numpy(chosen).to(self.device)
 
     def _normalised(self, pictures: Tensor) -> Tensor:
         return normalised(pictures.to(self.device), *moments(self.model.preprocessing, self.device))

@@ -61,6 +61,7 @@ def attribute(
         raise click.UsageError("Missing option '--arch', or '--model': give one or both")
     if not arch and (taps or weights):
         raise click.UsageError("--at and --weights go with --arch; a saved network has its own")
+    from probe.commands.asked import places_of
     from probe.commands.attributed import explain, probed_arms, saved_arms
     from probe.data import dataset, find_masks
     from probe.results import to_json
@@ -70,6 +71,8 @@ def attribute(
     images = dataset(data, seed=seed, cache=cache, **asdict(reading))
     found = find_masks(masks, images) if masks else None
     arms = saved_arms(models)
+    for classes in [images.classes] * bool(arch) + [arm.classes for arm in arms]:
+        places_of(attribution.target, images, classes)  # before features take their time
     if arch:
         arms = probed_arms(arch, weights, taps, images, seed, network, batches, cache or default_folder()) + arms
     explained = explain(arms, images, found, attribution, batches, seed)

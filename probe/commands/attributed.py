@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analysis.attribution import METHODS
 from analysis.attribution.tables import AGAINST, difference_of, summary, with_differences
 from probe.backbones import backbone
-from probe.commands.asked import Asked
+from probe.commands.asked import Asked, Pictures
 from probe.data import Dataset, Masks, draw_order
 from probe.errors import ProbeError
 from probe.readers import full_precision
@@ -34,6 +34,11 @@ class Arm:
     weights: str
     models: dict[str, Truncated]
     depths: dict[str, float | None]
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """What its heads tell apart, at every tap the same."""
+        return next(iter(self.models.values())).classes
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,9 @@ class Explained:
 
 
 def saved_arms(files: Sequence[Path]) -> list[Arm]:
-    """Networks that were saved, called as their files are."""
+    """Networks that were saved, called as their files are. Raises ProbeError when two are called the same."""
     arms = []
+    _check_names([file.stem for file in files])
     for file in files:
         model = load(file)
         arms.append(Arm(file.stem, model.trunk.origin.arch, str(file), {model.tap: model}, {model.tap: None}))
@@ -95,13 +101,9 @@ def explain(
 
     Raises ProbeError for networks of the same name, targets that are no class, and as `attribute` does.
     """
-    names = [arm.name for arm in arms]
-    called = names + [difference_of(names[0], name) for name in names[1:]]
-    if len(set(called)) < len(called):
-        what = "networks" if len(set(names)) < len(names) else "networks, or a network and a difference of two,"
-        raise ProbeError(f"two {what} are called '{max(called, key=called.count)}'; rename the file of one")
+    _check_names([arm.name for arm in arms])
     rows = _choose(data, settings, seed)
-    device = pick_device(batches.device)
+    device, pictures = pick_device(batches.device), Pictures(data, masks, batches)
     if len(rows) == 1:
         log.info("one image: its numbers have no interval")
     saved: dict[str, Any] = {"arms": [], "taps": [], "targets": [], "maps": []}
@@ -110,7 +112,7 @@ def explain(
         for tap, model in arm.models.items():
             log.info("%s of %d images: %s, %s", METHODS[settings.method].title, len(rows), arm.name, tap)
             with full_precision(device):
-                one = Asked(model, data, rows, masks, settings, batches, device, seed)
+                one = Asked(model, pictures, rows, settings, batches, device, seed)
                 maps = one.maps()
                 numbers += one.numbers(maps, arm=arm.name, tap=tap)
             saved["pictures"] = saved.get("pictures", one.pictures.permute(0, 2, 3, 1).numpy())
@@ -129,6 +131,13 @@ def explain(
     known = {"study": STUDY, "dataset": data.name, "task": data.task, "method": settings.method}
     table = table.assign(id=data.ids[rows][table["image"]])
     return Explained(arrays, table, means, known | {"split": settings.split, "seed": seed}, arms)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    called = [*names, *(difference_of(names[0], name) for name in names[1:])]
+    if len(set(called)) < len(called):
+        what = "networks" if len(set(names)) < len(names) else "networks, or a network and a difference of two,"
+        raise ProbeError(f"two {what} are called '{max(called, key=called.count)}'; rename the file of one")
 
 
 def _choose(data: Dataset, settings: Attribution, seed: int) -> NDArray[np.int64]:
