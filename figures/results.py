@@ -1,17 +1,37 @@
 """What commands left in a folder, as recipes read it to draw a figure again."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import pandas as pd
 
 
 class Missing(LookupError):
     """What a recipe reads is not there; the message names the command that writes it."""
+
+
+class Damaged(ValueError):
+    """What a recipe reads is not what its command writes; the message names the file."""
+
+
+@contextmanager
+def reading(*paths: Path) -> Iterator[None]:
+    """Raise Damaged, naming the files, when a figure cannot be made of what they hold."""
+    try:
+        yield
+    except (Missing, Damaged):
+        raise
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        said = f"no {error}" if isinstance(error, KeyError) else next(iter(str(error).splitlines()), "")
+        files = " and ".join(f"'{path}'" for path in paths)
+        told = f"cannot draw from {files}, damaged or written otherwise: {said or type(error).__name__}"
+        raise Damaged(f"{told}; run the command that writes it again") from None
 
 
 @dataclass(frozen=True)
@@ -57,9 +77,13 @@ class Results:
         return found
 
     def table(self, name: str, command: str) -> pd.DataFrame:
-        """A CSV file. Raises Missing where it is not."""
-        return pd.read_csv(self.path(name, command))
+        """A CSV file. Raises Missing where it is not, and Damaged where it cannot be read."""
+        path = self.path(name, command)
+        with reading(path):
+            return pd.read_csv(path)
 
     def facts(self, name: str, command: str) -> Any:
-        """A JSON file. Raises Missing where it is not."""
-        return json.loads(self.path(name, command).read_text(encoding="utf-8"))
+        """A JSON file. Raises Missing where it is not, and Damaged where it cannot be read."""
+        path = self.path(name, command)
+        with reading(path):
+            return json.loads(path.read_text(encoding="utf-8"))

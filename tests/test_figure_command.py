@@ -156,6 +156,33 @@ def test_rows_are_read_by_figures_that_take_them_alone(results: Path) -> None:
     assert "cannot read results from" in found["left_out"]["frontier"]
 
 
+@pytest.mark.parametrize(
+    ("name", "files", "message"),
+    [
+        ("strategies", {"strategies.csv": ""}, "strategies.csv'"),
+        ("cost", {"cost.json": '{"arch": '}, "cost.json'"),
+        ("cost", {"cost.json": "{}"}, "cost.json', damaged or written otherwise: no 'arch'"),
+        ("similarity", {"similarity.csv": "a,b\n1,2\n"}, "similarity.csv'"),
+        ("cca-boxes", {"cca.csv": "a,b\n1,2\n"}, "cca.csv'"),
+        ("attribution", {"attribution_ig.npz": "PK\x03\x04cut"}, "attribution_ig.npz'"),
+        ("prediction-depth", {"depth.csv": "id\n1\n", "depth.npz": "PK\x03\x04cut"}, "from '{}/depth.npz'"),
+        ("embedding", {"embedding_pca_maps.csv": "arm\na\n"}, "no embedding_pca.csv of 'probe embed' in"),
+        ("embedding", {"embedding_pca_maps.csv": "arm\na\n", "embedding_pca.csv": ""}, "from '{}/embedding_pca.csv'"),
+    ],
+)
+def test_damaged_files_are_named_and_the_rest_is_drawn(
+    results: Path, name: str, files: dict[str, str], message: str
+) -> None:
+    for file, text in files.items():
+        (results / file).write_text(text)
+    told = figure(name, "--results", results)
+    assert (told.exit_code, len(told.stderr.splitlines())) == (1, 1), told.output
+    assert message.format(results) in told.stderr
+    found = json.loads(figure("all", "--results", results, "--json", "--out", results / "drawn").stdout)
+    assert message.format(results) in found["left_out"][name]
+    assert "frontier" in {Path(file).stem for file in found["files"]}
+
+
 def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
     told = figure("all", "--results", tmp_path)
     assert (told.exit_code, "holds nothing to draw" in told.stderr) == (1, True)
