@@ -258,6 +258,18 @@ def test_the_frontier_is_chosen_on_validation() -> None:
     assert on_front(points, "macs", "log_loss")[["tap", "strategy"]].to_numpy().tolist() == [["stem", "ftl"]]
 
 
+def test_the_frontier_leaves_out_networks_whose_cost_no_row_states(caplog: pytest.LogCaptureFixture) -> None:
+    rows = frame(layerwise() + trained("ftl", (0.65, 0.85, 0.85)) + trained("tf", (0.9, 0.9, 0.9)))
+    with caplog.at_level("INFO", logger="probe"):
+        assert set(tabulate(rows, "auroc")["strategy"]) == {"probe", "ftl"}
+    assert caplog.messages == ["frontier: tf left out, its halved networks' costs are in no row"]
+
+
+def test_the_caption_in_latex_takes_any_name() -> None:
+    latex = score_table(frame(layerwise(dataset="a&b #1 $x$ {y} 5% c_d"))).latex()
+    assert r"\caption{Test AUROC (macro) on a\&b \#1 \$x\$ \{y\} 5\% c\_d, with 95\% intervals. In bold" in latex
+
+
 def test_tables_are_bold_where_intervals_reach_the_best(results: Path) -> None:
     table = score_table(frame(layerwise(scores=(0.7, 0.8, 0.79)) + layerwise(weights="a_b", scores=(0.9, 0.8, 0.86))))
     assert table.bold["scratch, linear probe"].tolist() == [False, True, True]
