@@ -41,6 +41,7 @@ def redraw(results: Results) -> dict[str, Figure]:
     drawn: dict[str, Figure] = {}
     for path in paths:
         with reading(path):
+            results.check(path.name, str(read(path)["data"]))
             drawn |= figures_of(path)
     return drawn
 

@@ -48,6 +48,7 @@ def cca_boxes(table: pd.DataFrame, title: str = "", scores: pd.DataFrame | None 
 def redraw(results: Results) -> dict[str, Figure]:
     """The figures from a folder of results, by file stem."""
     paths = results.paths("cca*.csv", "probe similarity --measure svcca")
+    results.check(paths[0].name)
     drawn = {}
     for path in paths:
         with reading(path):

@@ -78,8 +78,9 @@ def redraw(results: Results) -> dict[str, Figure]:
     for path in results.paths("embedding_*_maps.csv", "probe embed"):
         stem = path.name.removesuffix("_maps.csv")
         for name in (f"{stem}.csv", path.name):
-            results.table(name, "probe embed")  # so that it is told which of the two is missing or damaged
+            found = results.table(name, "probe embed")  # so that it is told which of the two is missing or damaged
         with reading(path.with_name(f"{stem}.csv"), path):
+            results.check(path.name, found["dataset"].iloc[0])
             drawn[stem] = embedding_grid(*read_embedding(path.with_name(stem)))
     return drawn
 

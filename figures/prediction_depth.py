@@ -62,6 +62,7 @@ def redraw(results: Results) -> dict[str, Figure]:
     results.table("depth.csv", "probe depth")  # so that it is told which of the two is damaged
     with reading(paths[1]), paths[1].open("rb") as file:
         np.load(file).close()
+    results.check("depth.csv")
     with reading(*paths):
         return {"depth": figure_of(*paths)}
 

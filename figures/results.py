@@ -38,7 +38,8 @@ def reading(*paths: Path) -> Iterator[None]:
 class Results:
     """A folder of results, and how its `rows` and their `marks` are found, which not every figure takes.
 
-    `metric` is the one that is drawn and `column` the width of the figure, None for what suits it.
+    `metric` is the one that is drawn and `column` the width of the figure, None for what suits it;
+    `dataset` is the one asked for, where one was.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Results:
     recommend: Callable[[pd.DataFrame, str], list[dict[str, str]]]
     metric: str = "auroc"
     column: str | None = None
+    dataset: str | None = None
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -75,6 +77,14 @@ class Results:
         if not (found := sorted(self.folder.glob(pattern))):
             raise Missing(f"no {pattern} of '{command}' in '{self.folder}'")
         return found
+
+    def check(self, name: str, named: object = None) -> None:
+        """Raise Missing where a data set was asked for and a file is of another one, or does not say of which."""
+        if self.dataset is not None and named != self.dataset:
+            said = (
+                f"is of '{named}', not of '{self.dataset}'" if isinstance(named, str) and named else "names no data set"
+            )
+            raise Missing(f"'{self.folder / name}' {said}; leave out --data, or take another folder")
 
     def table(self, name: str, command: str) -> pd.DataFrame:
         """A CSV file. Raises Missing where it is not, and Damaged where it cannot be read."""

@@ -65,6 +65,7 @@ def redraw(results: Results) -> dict[str, Figure]:
     """The figures from a folder of results, by file stem."""
     table = results.table("similarity.csv", "probe similarity")
     with reading(results.folder / "similarity.csv"):
+        results.check("similarity.csv", table["dataset"].iloc[0])
         return figures_of(table)
 
 

@@ -59,6 +59,7 @@ def redraw(results: Results) -> dict[str, Figure]:
         raise Missing(f"'{results.folder}' holds one way of training, and nothing to compare it with")
     depths = None if "depth" in table else results.rows.groupby("tap")["depth"].first()
     with reading(results.folder / "strategies.csv"):
+        results.check("strategies.csv", table["dataset"].iloc[0])
         ordered = table if depths is None else table.assign(depth=table["tap"].map(depths))
         return {"strategies": strategies(ordered, column=results.column or "full")}
 

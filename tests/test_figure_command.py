@@ -183,6 +183,15 @@ def test_damaged_files_are_named_and_the_rest_is_drawn(
     assert "frontier" in {Path(file).stem for file in found["files"]}
 
 
+def test_files_of_another_data_set_than_the_one_asked_for_are_not_drawn(results: Path) -> None:
+    np.savez(results / "attribution_ig.npz", data="digits")
+    (results / "cca.csv").write_text("tap,share\n")
+    assert figure("strategies", "--results", results, "--data", "ham").exit_code == 0
+    for name, told in (("attribution", "is of 'digits', not of 'ham'"), ("cca-boxes", "names no data set")):
+        assert told in figure(name, "--results", results, "--data", "ham").stderr
+    assert "is of 'ham', not of 'digits'" in figure("strategies", "--results", results, "--data", "digits").stderr
+
+
 def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
     told = figure("all", "--results", tmp_path)
     assert (told.exit_code, "holds nothing to draw" in told.stderr) == (1, True)

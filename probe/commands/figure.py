@@ -53,7 +53,7 @@ def figure(
     check_folder(out or results)
     if not results.is_dir():
         raise ProbeError(f"there is no folder '{results}'; --results takes the one that other commands wrote into")
-    found = Results(results, partial(_rows, results, dataset), marks, metric, column)
+    found = Results(results, partial(_rows, results, dataset), marks, metric, column, dataset)
     try:
         files, left_out = _draw(list(MODULES) if name == "all" else [name], found, out or results, every=name == "all")
     except OSError as error:
