@@ -20,7 +20,7 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from figures.results import Results
+from figures.results import Results, reading
 from figures.style import WIDTHS, literal, paper
 
 ROWS, ACROSS = 6, 6  # images, and maps of each, on a page
@@ -31,14 +31,19 @@ OUTLINE = "#00E5FF"
 
 def read(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a file that `probe attribute` wrote."""
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return dict(stored)
 
 
 def redraw(results: Results) -> dict[str, Figure]:
     """The figures from a folder of results, by file stem: the pages of every method."""
     paths = results.paths("attribution_*.npz", "probe attribute")
-    return {stem: page for path in paths for stem, page in figures_of(path).items()}
+    drawn: dict[str, Figure] = {}
+    for path in paths:
+        with reading(path):
+            results.check(path.name, str(read(path)["data"]))
+            drawn |= figures_of(path)
+    return drawn
 
 
 def figures_of(path: Path) -> dict[str, Figure]:

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.results import Results
+from figures.results import Results, reading
 from figures.style import COLORS, literal, paper
 
 
@@ -48,7 +48,12 @@ def cca_boxes(table: pd.DataFrame, title: str = "", scores: pd.DataFrame | None 
 def redraw(results: Results) -> dict[str, Figure]:
     """The figures from a folder of results, by file stem."""
     paths = results.paths("cca*.csv", "probe similarity --measure svcca")
-    return {path.stem: figure_of(pd.read_csv(path)) for path in paths}
+    results.check(paths[0].name)
+    drawn = {}
+    for path in paths:
+        with reading(path):
+            drawn[path.stem] = figure_of(pd.read_csv(path))
+    return drawn
 
 
 def figure_of(table: pd.DataFrame) -> Figure:

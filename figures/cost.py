@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.depth_curve import CHANCE, MOST_NAMES, weights_names
-from figures.results import Results
+from figures.results import Results, reading
 from figures.style import COLORS, MARKERS, literal, paper
 
 PANELS = (  # column, unit in which it is shown, label
@@ -56,9 +56,10 @@ def redraw(results: Results) -> dict[str, Figure]:
     """The figure from a folder of results, by file stem; with quality where the folder has it."""
     facts = results.facts("cost.json", "probe cost")
     rows = results.rows
-    mine = rows["arch"].eq(facts["arch"]) & rows["study"].eq("layerwise") & rows["method"].eq("linear")
-    chosen = rows[mine & rows["metric"].eq("auroc") & rows["tap"].isin([tap["tap"] for tap in facts["taps"]])]
-    return {"cost": cost_figure(facts["taps"], facts, None if chosen.empty else chosen)}
+    with reading(results.folder / "cost.json"):
+        mine = rows["arch"].eq(facts["arch"]) & rows["study"].eq("layerwise") & rows["method"].eq("linear")
+        chosen = rows[mine & rows["metric"].eq("auroc") & rows["tap"].isin([tap["tap"] for tap in facts["taps"]])]
+        return {"cost": cost_figure(facts["taps"], facts, None if chosen.empty else chosen)}
 
 
 def draw_cost(axes: Axes, table: pd.DataFrame, column: str, unit: float, label: str) -> Axes:

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures.embedding_panel import Looks, Pictures, draw_images, draw_points, few_classes, looks_of
-from figures.results import Results
+from figures.results import Results, reading
 from figures.style import WIDTHS, literal, paper, told_once
 
 COLUMNS = {False: 6, True: 3}  # panels side by side, of points and of images
@@ -74,8 +74,15 @@ def read_embedding(stem: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def redraw(results: Results) -> dict[str, Figure]:
     """The figures from a folder of results, by file stem: the points of every method."""
-    stems = [str(path).removesuffix("_maps.csv") for path in results.paths("embedding_*_maps.csv", "probe embed")]
-    return {Path(stem).name: embedding_grid(*read_embedding(stem)) for stem in stems}
+    drawn = {}
+    for path in results.paths("embedding_*_maps.csv", "probe embed"):
+        stem = path.name.removesuffix("_maps.csv")
+        for name in (f"{stem}.csv", path.name):
+            found = results.table(name, "probe embed")  # so that it is told which of the two is missing or damaged
+        with reading(path.with_name(f"{stem}.csv"), path):
+            results.check(path.name, found["dataset"].iloc[0])
+            drawn[stem] = embedding_grid(*read_embedding(path.with_name(stem)))
+    return drawn
 
 
 def embedding_grid(points: pd.DataFrame, maps: pd.DataFrame, pictures: Pictures | None = None) -> Figure:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from figures.results import Results
+from figures.results import Results, reading
 from figures.style import COLORS, literal, paper
 
 COLUMNS = 8  # images in a row
@@ -59,7 +59,12 @@ def prediction_depth(
 def redraw(results: Results) -> dict[str, Figure]:
     """The figure from a folder of results, by file stem."""
     paths = [results.path(name, "probe depth") for name in ("depth.csv", "depth.npz")]
-    return {"depth": figure_of(*paths)}
+    results.table("depth.csv", "probe depth")  # so that it is told which of the two is damaged
+    with reading(paths[1]), paths[1].open("rb") as file:
+        np.load(file).close()
+    results.check("depth.csv")
+    with reading(*paths):
+        return {"depth": figure_of(*paths)}
 
 
 def figure_of(table: Path, images: Path) -> Figure:

@@ -62,7 +62,7 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
 
 def redraw(results: Results) -> dict[str, Figure]:
     """The figure from a folder of results, by file stem."""
-    results.table("check.csv", "probe check")
+    results.path("check.csv", "probe check")
     rows = results.scores(["layerwise", "finetune"], "probe check")
     return {"check": probe_and_trained(rows, metric=results.metric, column=results.column or "full")}
 

@@ -1,11 +1,13 @@
 """What commands left in a folder, as recipes read it to draw a figure again."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import pandas as pd
 
@@ -14,11 +16,30 @@ class Missing(LookupError):
     """What a recipe reads is not there; the message names the command that writes it."""
 
 
+class Damaged(ValueError):
+    """What a recipe reads is not what its command writes; the message names the file."""
+
+
+@contextmanager
+def reading(*paths: Path) -> Iterator[None]:
+    """Raise Damaged, naming the files, when a figure cannot be made of what they hold."""
+    try:
+        yield
+    except (Missing, Damaged):
+        raise
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        said = f"no {error}" if isinstance(error, KeyError) else next(iter(str(error).splitlines()), "")
+        files = " and ".join(f"'{path}'" for path in paths)
+        told = f"cannot draw from {files}, damaged or written otherwise: {said or type(error).__name__}"
+        raise Damaged(f"{told}; run the command that writes it again") from None
+
+
 @dataclass(frozen=True)
 class Results:
     """A folder of results, and how its `rows` and their `marks` are found, which not every figure takes.
 
-    `metric` is the one that is drawn and `column` the width of the figure, None for what suits it.
+    `metric` is the one that is drawn and `column` the width of the figure, None for what suits it;
+    `dataset` is the one asked for, where one was.
     """
 
     folder: Path
@@ -26,6 +47,7 @@ class Results:
     recommend: Callable[[pd.DataFrame, str], list[dict[str, str]]]
     metric: str = "auroc"
     column: str | None = None
+    dataset: str | None = None
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -56,10 +78,22 @@ class Results:
             raise Missing(f"no {pattern} of '{command}' in '{self.folder}'")
         return found
 
+    def check(self, name: str, named: object = None) -> None:
+        """Raise Missing where a data set was asked for and a file is of another one, or does not say of which."""
+        if self.dataset is not None and named != self.dataset:
+            said = (
+                f"is of '{named}', not of '{self.dataset}'" if isinstance(named, str) and named else "names no data set"
+            )
+            raise Missing(f"'{self.folder / name}' {said}; leave out --data, or take another folder")
+
     def table(self, name: str, command: str) -> pd.DataFrame:
-        """A CSV file. Raises Missing where it is not."""
-        return pd.read_csv(self.path(name, command))
+        """A CSV file. Raises Missing where it is not, and Damaged where it cannot be read."""
+        path = self.path(name, command)
+        with reading(path):
+            return pd.read_csv(path)
 
     def facts(self, name: str, command: str) -> Any:
-        """A JSON file. Raises Missing where it is not."""
-        return json.loads(self.path(name, command).read_text(encoding="utf-8"))
+        """A JSON file. Raises Missing where it is not, and Damaged where it cannot be read."""
+        path = self.path(name, command)
+        with reading(path):
+            return json.loads(path.read_text(encoding="utf-8"))

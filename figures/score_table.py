@@ -63,7 +63,8 @@ class ScoreTable:
             .apply(lambda _: props, axis=None)
         )
         style = style.format_index(escape="latex", axis=0).format_index(escape="latex", axis=1)
-        caption = f"{self.caption} {BOLD}".replace("%", r"\%").replace("_", r"\_")
+        told = pd.DataFrame([f"{self.caption} {BOLD}"]).style.hide(axis="index").hide(axis="columns")
+        caption = told.format(escape="latex").to_string().strip()
         return str(style.to_latex(hrules=True, column_format="l" + "c" * self.value.shape[1], caption=caption))
 
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from figures.results import Results
+from figures.results import Results, reading
 from figures.style import COLORS, DASHES, INCH, MARKERS, WIDTHS, literal, paper, told_once
 
 LETTER, LINE = 0.047, 2.3 / INCH  # inches that a letter of a tap's name takes, and its line, at 5.5 points
@@ -63,7 +63,10 @@ def heatmaps(table: pd.DataFrame, title: str = "") -> list[Figure]:
 
 def redraw(results: Results) -> dict[str, Figure]:
     """The figures from a folder of results, by file stem."""
-    return figures_of(results.table("similarity.csv", "probe similarity"))
+    table = results.table("similarity.csv", "probe similarity")
+    with reading(results.folder / "similarity.csv"):
+        results.check("similarity.csv", table["dataset"].iloc[0])
+        return figures_of(table)
 
 
 def figures_of(table: pd.DataFrame) -> dict[str, Figure]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from figures.depth_curve import weights_names
-from figures.results import Missing, Results
+from figures.results import Missing, Results, reading
 from figures.style import COLORS, MARKERS, literal, look, metric_label
 
 LEVEL = 0.05  # of p after correction
@@ -57,9 +57,11 @@ def redraw(results: Results) -> dict[str, Figure]:
     table = results.table("strategies.csv", "probe check")
     if table.empty:
         raise Missing(f"'{results.folder}' holds one way of training, and nothing to compare it with")
-    if "depth" not in table:
-        table["depth"] = table["tap"].map(results.rows.groupby("tap")["depth"].first())
-    return {"strategies": strategies(table, column=results.column or "full")}
+    depths = None if "depth" in table else results.rows.groupby("tap")["depth"].first()
+    with reading(results.folder / "strategies.csv"):
+        results.check("strategies.csv", table["dataset"].iloc[0])
+        ordered = table if depths is None else table.assign(depth=table["tap"].map(depths))
+        return {"strategies": strategies(ordered, column=results.column or "full")}
 
 
 def _draw_differences(axes: Axes, table: pd.DataFrame, taps: list[str]) -> None:

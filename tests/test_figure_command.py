@@ -156,6 +156,42 @@ def test_rows_are_read_by_figures_that_take_them_alone(results: Path) -> None:
     assert "cannot read results from" in found["left_out"]["frontier"]
 
 
+@pytest.mark.parametrize(
+    ("name", "files", "message"),
+    [
+        ("strategies", {"strategies.csv": ""}, "strategies.csv'"),
+        ("cost", {"cost.json": '{"arch": '}, "cost.json'"),
+        ("cost", {"cost.json": "{}"}, "cost.json', damaged or written otherwise: no 'arch'"),
+        ("similarity", {"similarity.csv": "a,b\n1,2\n"}, "similarity.csv'"),
+        ("cca-boxes", {"cca.csv": "a,b\n1,2\n"}, "cca.csv'"),
+        ("attribution", {"attribution_ig.npz": "PK\x03\x04cut"}, "attribution_ig.npz'"),
+        ("prediction-depth", {"depth.csv": "id\n1\n", "depth.npz": "PK\x03\x04cut"}, "from '{}/depth.npz'"),
+        ("embedding", {"embedding_pca_maps.csv": "arm\na\n"}, "no embedding_pca.csv of 'probe embed' in"),
+        ("embedding", {"embedding_pca_maps.csv": "arm\na\n", "embedding_pca.csv": ""}, "from '{}/embedding_pca.csv'"),
+    ],
+)
+def test_damaged_files_are_named_and_the_rest_is_drawn(
+    results: Path, name: str, files: dict[str, str], message: str
+) -> None:
+    for file, text in files.items():
+        (results / file).write_text(text)
+    told = figure(name, "--results", results)
+    assert (told.exit_code, len(told.stderr.splitlines())) == (1, 1), told.output
+    assert message.format(results) in told.stderr
+    found = json.loads(figure("all", "--results", results, "--json", "--out", results / "drawn").stdout)
+    assert message.format(results) in found["left_out"][name]
+    assert "frontier" in {Path(file).stem for file in found["files"]}
+
+
+def test_files_of_another_data_set_than_the_one_asked_for_are_not_drawn(results: Path) -> None:
+    np.savez(results / "attribution_ig.npz", data="digits")
+    (results / "cca.csv").write_text("tap,share\n")
+    assert figure("strategies", "--results", results, "--data", "ham").exit_code == 0
+    for name, told in (("attribution", "is of 'digits', not of 'ham'"), ("cca-boxes", "names no data set")):
+        assert told in figure(name, "--results", results, "--data", "ham").stderr
+    assert "is of 'ham', not of 'digits'" in figure("strategies", "--results", results, "--data", "digits").stderr
+
+
 def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
     told = figure("all", "--results", tmp_path)
     assert (told.exit_code, "holds nothing to draw" in told.stderr) == (1, True)
@@ -229,6 +265,18 @@ def test_the_frontier_is_chosen_on_validation() -> None:
     assert list(zip(front["tap"], front["strategy"], strict=True)) == [("stem", "probe"), ("layer1.0", "ftl")]
     assert front["test"].tolist() == [0.7, 0.5]
     assert on_front(points, "macs", "log_loss")[["tap", "strategy"]].to_numpy().tolist() == [["stem", "ftl"]]
+
+
+def test_the_frontier_leaves_out_networks_whose_cost_no_row_states(caplog: pytest.LogCaptureFixture) -> None:
+    rows = frame(layerwise() + trained("ftl", (0.65, 0.85, 0.85)) + trained("tf", (0.9, 0.9, 0.9)))
+    with caplog.at_level("INFO", logger="probe"):
+        assert set(tabulate(rows, "auroc")["strategy"]) == {"probe", "ftl"}
+    assert caplog.messages == ["frontier: tf left out, its halved networks' costs are in no row"]
+
+
+def test_the_caption_in_latex_takes_any_name() -> None:
+    latex = score_table(frame(layerwise(dataset="a&b #1 $x$ {y} 5% c_d"))).latex()
+    assert r"\caption{Test AUROC (macro) on a\&b \#1 \$x\$ \{y\} 5\% c\_d, with 95\% intervals. In bold" in latex
 
 
 def test_tables_are_bold_where_intervals_reach_the_best(results: Path) -> None:

@@ -242,6 +242,10 @@ def test_the_command_compares_given_features_before_and_after(tmp_path: Path) ->
     none = (*both, "--measure", "svcca", "--draws", 0, "--permutations", 0, "--results")
     assert "cca.png" in run(*none, tmp_path / "results.jsonl", "--out", tmp_path / "scored").stdout
     assert set(pd.read_csv(tmp_path / "scored" / "cca.csv")["arm_b"]) == {"after, given"}
+    (tmp_path / "scored" / "cca_2.csv").write_text("of an earlier run")
+    (tmp_path / "scored" / "cca_mine.csv").write_text("of the user")
+    run(*none, tmp_path / "results.jsonl", "--out", tmp_path / "scored")
+    assert {path.name for path in (tmp_path / "scored").glob("cca*.csv")} == {"cca.csv", "cca_mine.csv"}
     append_rows(tmp_path / "other.jsonl", [make_row(**known | {"arch": "vgg11"}, tap="layer0", value=0.7)])
     assert "no test AUROC of after" in run(*none, tmp_path / "other.jsonl", "--out", tmp_path / "x", code=1).stderr
     np.savez(tmp_path / "fewer.npz", **net(3, rows=40), labels=np.arange(40) % 2)

@@ -53,7 +53,7 @@ def figure(
     check_folder(out or results)
     if not results.is_dir():
         raise ProbeError(f"there is no folder '{results}'; --results takes the one that other commands wrote into")
-    found = Results(results, partial(_rows, results, dataset), marks, metric, column)
+    found = Results(results, partial(_rows, results, dataset), marks, metric, column, dataset)
     try:
         files, left_out = _draw(list(MODULES) if name == "all" else [name], found, out or results, every=name == "all")
     except OSError as error:
@@ -81,7 +81,7 @@ def _rows(folder: Path, dataset: str | None) -> Any:
 def _draw(names: list[str], found: Any, out: Path, every: bool) -> tuple[list[str], dict[str, str]]:
     """The files, and what there is nothing for; when a single figure is asked for, that is an error."""
     from figures.recipes import draw
-    from figures.results import Missing
+    from figures.results import Damaged, Missing
 
     out.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
@@ -92,7 +92,7 @@ def _draw(names: list[str], found: Any, out: Path, every: bool) -> tuple[list[st
             files += draw(name, found, out)
         except Missing as error:
             left_out[name] = str(error)
-        except ProbeError as error:
+        except (Damaged, ProbeError) as error:
             left_out[name] = str(error)
             faults.append(str(error))
     if left_out and not (every and files):

@@ -1,5 +1,6 @@
 """What taps have in common: `probe similarity`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
@@ -114,7 +115,10 @@ def _number(value: Any) -> str:
 def _correlations(
     arms: Mapping[str, Any], comparison: Comparison, results: Path | None, seed: int, out: Path
 ) -> list[str]:
-    """For every two networks with the same taps: the canonical correlations behind SVCCA or PWCCA."""
+    """For every two networks with the same taps: the canonical correlations behind SVCCA or PWCCA.
+
+    Those of an earlier run are removed, for they would be drawn again as if they were of this one.
+    """
     import numpy as np
 
     from analysis.similarity.tables import cca_table
@@ -124,6 +128,9 @@ def _correlations(
     files: list[str] = []
     keep = comparison.keep if comparison.measure == "svcca" else 1.0
     shared = [(a, b) for a, b in combinations(arms, 2) if list(arms[a]) == list(arms[b])]
+    for earlier in out.glob("cca*.csv"):
+        if re.fullmatch(r"cca(_\d+)?", earlier.stem):
+            earlier.unlink()
     for number, (a, b) in enumerate(shared, 1):
         table = cca_table(arms[a], arms[b], keep, np.random.default_rng(seed))
         stem = out / ("cca" if number == 1 else f"cca_{number}")
