@@ -73,7 +73,11 @@ def depth_curve(
 def redraw(results: Results) -> dict[str, Figure]:
     """The figure from a folder of results, by file stem."""
     rows = results.scores(["layerwise"], "probe layerwise")
-    return {"layerwise": depth_curve(rows, results.marks, metric=results.metric, column=results.column or "half")}
+    run = results.facts("run.json", "probe layerwise") if (results.folder / "run.json").is_file() else {}
+    same = run.get("data", {}).get("name") == rows["dataset"].iloc[0]
+    skipped = run.get("skipped", ()) if same else ()  # of an earlier run on other data nothing is known
+    look = {"metric": results.metric, "column": results.column or "half"}
+    return {"layerwise": depth_curve(rows, results.marks, skipped, **look)}
 
 
 def weights_name(weights: str, parts: int = 1) -> str:

@@ -32,8 +32,9 @@ def frontier(rows: pd.DataFrame, metric: str = "auroc", column: str = "full") ->
     """
     points = tabulate(rows, metric)
     looks = {key: at for at, key in enumerate(dict.fromkeys(points[KEYS].itertuples(index=False, name=None)))}
-    with plt.rc_context(look(column, aspect=0.46)):
-        figure, axes = plt.subplots(1, 2, sharey=True)
+    shape, high = ((2, 1), 1.5) if column == "half" else ((1, 2), 0.46)
+    with plt.rc_context(look(column, aspect=high)):
+        figure, axes = plt.subplots(*shape, sharey=True)
         for place, (cost, unit, label) in zip(axes, COSTS, strict=True):
             for key, at in looks.items():
                 mine = points[(points[KEYS] == list(key)).all(axis=1)]
@@ -45,9 +46,10 @@ def frontier(rows: pd.DataFrame, metric: str = "auroc", column: str = "full") ->
             place.xaxis.set_minor_formatter(NullFormatter())
             place.grid(axis="y", color="0.9", linewidth=0.5)
             _draw_front(place, on_front(points, cost, metric), cost, unit)
-        axes[0].set_ylabel(f"test {metric_label(metric)} (macro)")
+        for place in axes[: shape[0]]:
+            place.set_ylabel(f"test {metric_label(metric)} (macro)")
         figure.suptitle(literal(str(rows["dataset"].iloc[0])), fontsize="large")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=1 + shape[1])
         return figure
 
 

@@ -27,6 +27,8 @@ APART = 0.7  # of the room of a tap that its strategies share
 def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
     """A figure with the reference's score by tap and, beside it, the differences of all others to it, in the metric.
 
+    In a "half" column they stand below it.
+
     Taps stand in the order of their `depth`, where the table has it, else in that of its lines.
     """
     first, metric = table.iloc[0], str(table["metric"].iloc[0])
@@ -34,8 +36,9 @@ def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
     taps = own["tap"].tolist()
     names = weights_names([first["against_weights"], *table["weights"]])
     reference = f"{first['against_strategy']}, {names[first['against_weights']]}"
-    with plt.rc_context(look(column, aspect=0.2 + 0.055 * len(taps))):
-        figure, (left, right) = plt.subplots(1, 2, sharey=True, width_ratios=(1, 1.7))
+    shape, high = ((2, 1), 3) if column == "half" else ((1, 2), 1)
+    with plt.rc_context(look(column, aspect=high * (0.2 + 0.055 * len(taps)))):
+        figure, (left, right) = plt.subplots(*shape, sharey=True, width_ratios=(1, 1.7)[-shape[1] :])
         left.hlines(range(len(taps)), own["reference_low"], own["reference_high"], color="0.4", linewidth=0.8)
         left.plot(own["reference"], range(len(taps)), "o", color="0.25")
         left.set_xlabel(f"test {metric_label(metric)} (macro)")
@@ -46,9 +49,10 @@ def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
         right.set_title(literal(f"{first['dataset']}, {first['arch']}: others minus that"))
         left.set_yticks(range(len(taps)), map(literal, taps))
         left.set_ylim(len(taps) - 0.5, -0.5)  # the lowest cut on top
-        left.set_ylabel("tap where the network is cut")
+        for place in (left, right)[: shape[0]]:
+            place.set_ylabel("tap where the network is cut")
         named = right.get_legend_handles_labels()
-        figure.legend(*named, loc="outside lower center", ncols=4, title=f"filled: p below {LEVEL:g} (Holm)")
+        figure.legend(*named, loc="outside lower center", ncols=2 * shape[1], title=f"filled: p below {LEVEL:g} (Holm)")
         return figure
 
 

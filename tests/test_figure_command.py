@@ -98,6 +98,30 @@ def test_all_draws_what_is_there_and_names_what_is_not(results: Path) -> None:
     assert found["left_out"]["cost"] == f"no cost.json of 'probe cost' in '{results}'"
 
 
+def test_an_arm_that_was_skipped_is_still_said(results: Path) -> None:
+    def drawn(data: str) -> str:
+        skipped = [{"arch": "net_18", "weights": "pretrained", "reason": "no network"}]
+        (results / "run.json").write_text(json.dumps({"data": {"name": data}, "skipped": skipped}))
+        assert figure("depth-curve", "--results", results).exit_code == 0
+        return (results / "layerwise.svg").read_text()
+
+    assert "skipped, weights not available" in drawn("ham")
+    assert "skipped" not in drawn("another")
+
+
+@pytest.mark.parametrize("name", ["probe-and-trained", "strategies", "frontier"])
+def test_half_a_column_holds_every_word(name: str, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("figures.recipes.save", lambda figure, path: drawn.append(figure) or [])
+    assert figure(name, "--results", results, "--column", "half").exit_code == 0
+    (only,) = drawn
+    only.draw_without_rendering()
+    words = [text for axes in only.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label) if text.get_text()]
+    for box in (each.get_window_extent() for each in (*words, only.legends[0])):
+        assert only.bbox.x0 <= box.x0 <= box.x1 <= only.bbox.x1
+        assert only.bbox.y0 <= box.y0 <= box.y1 <= only.bbox.y1
+
+
 def test_a_slide_and_another_folder(results: Path) -> None:
     told = figure("depth-curve", "--results", results, "--column", "slide", "--out", results / "slides")
     assert told.exit_code == 0, told.output
