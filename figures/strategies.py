@@ -27,9 +27,8 @@ APART = 0.7  # of the room of a tap that its strategies share
 def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
     """A figure with the reference's score by tap and, beside it, the differences of all others to it, in the metric.
 
-    In a "half" column they stand below it.
-
-    Taps stand in the order of their `depth`, where the table has it, else in that of its lines.
+    In a "half" column they stand below it. Taps stand in the order of their `depth`, where the table has it, else in
+    that of its lines.
     """
     first, metric = table.iloc[0], str(table["metric"].iloc[0])
     own = (table.sort_values("depth", kind="stable") if "depth" in table else table).drop_duplicates("tap")
