@@ -41,7 +41,7 @@ class Dropout(nn.Module):
         """Zeros and, in training, what is left scaled up."""
         if not (self.training and self.share):
             return x
-        return x * (torch.rand(x.shape, generator=self.generator) >= self.share) / (1 - self.share)
+        return x * torch.rand(x.shape[::-1], generator=self.generator).T.ge(self.share) / (1 - self.share)
 
 
 def plain(rows: tuple[Tensor, ...], classes: int, setting: MLPSetting, seed: int, loader: bool) -> tuple[int, float]:
@@ -74,25 +74,31 @@ def plain(rows: tuple[Tensor, ...], classes: int, setting: MLPSetting, seed: int
     return at, best
 
 
-def compare(features: probe.Features, tap: str, settings: list[MLPSetting], rounds: int) -> np.ndarray:
-    """Seconds, (rounds, sides), of one tap."""
-    data, k = features.data, len(features.data.classes)
-    train, held = (np.flatnonzero(data.splits == split) for split in ("train", "val"))
+def read(features: probe.Features, tap: str, train: np.ndarray, held: np.ndarray) -> tuple[Tensor, ...]:
+    """Rows to train on and held ones with their classes, standardised as ours are."""
     raw = np.asarray(features[tap], np.float64)
     x = torch.from_numpy((raw - raw[train].mean(0)) / np.maximum(raw[train].std(0), 1e-12)).float()
-    y = torch.from_numpy(data.labels)
-    rows = x[train], y[train], x[held], y[held]
-    alone = list(product(settings, SEEDS))
+    y = torch.from_numpy(features.data.labels)
+    return x[train], y[train], x[held], y[held]
 
-    def ours(chosen: list[MLPSetting], seeds: tuple[int, ...]) -> list[tuple[int, float]]:
-        (found,) = fit_mlps([MLPSet(features[tap], data.labels, chosen, train, held)], seeds, data.task, k)
-        return list(zip(found.epochs.ravel().tolist(), found.held_loss.ravel().tolist(), strict=True))
+
+def compare(features: probe.Features, taps: list[str], settings: list[MLPSetting], rounds: int) -> None:
+    """Print the seconds of ours for some taps, all as one problem, and the ratios of the others to it."""
+    data, k = features.data, len(features.data.classes)
+    train, held = (np.flatnonzero(data.splits == split) for split in ("train", "val"))
+    rows = [read(features, tap, train, held) for tap in taps]
+    alone = list(product(range(len(taps)), settings, SEEDS))
+
+    def ours(chosen: list[str], settings: list[MLPSetting], seeds: tuple[int, ...]) -> list[tuple[int, float]]:
+        sets = [MLPSet(features[tap], data.labels, settings, train, held) for tap in chosen]
+        found = fit_mlps(sets, seeds, data.task, k)
+        return [pair for each in found for pair in zip(each.epochs.ravel(), each.held_loss.ravel(), strict=True)]
 
     sides = (
-        lambda: ours(settings, SEEDS),
-        lambda: [plain(rows, k, setting, seed, loader=False) for setting, seed in alone],
-        lambda: [plain(rows, k, setting, seed, loader=True) for setting, seed in alone],
-        lambda: [ours([setting], (seed,))[0] for setting, seed in alone],
+        lambda: ours(taps, settings, SEEDS),
+        lambda: [plain(rows[at], k, setting, seed, loader=False) for at, setting, seed in alone],
+        lambda: [plain(rows[at], k, setting, seed, loader=True) for at, setting, seed in alone],
+        lambda: [ours([taps[at]], [setting], (seed,))[0] for at, setting, seed in alone],
     )
     seconds = np.zeros((rounds, len(sides)))
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
@@ -106,10 +112,10 @@ def compare(features: probe.Features, tap: str, settings: list[MLPSetting], roun
     apart = np.abs(np.array(found)[:, :, 1] / found[0][:, 1] - 1).max()
     ratios = seconds / seconds[:, :1]
     words = [f"{np.median(ratio):.1f} x [{ratio.min():.1f}, {ratio.max():.1f}]" for ratio in ratios[:, 1:].T]
-    print(f"{tap:10} d {x.shape[1]:4} {np.median(seconds[:, 0]):6.2f} s", end="  ")
-    print(f"loop {words[0]}  DataLoader {words[1]}  one at a time {words[2]}", end="  ")
-    print(f"epochs {np.median(found[0][:, 0]):.0f}, {same:.0%} equal, losses within {apart:.0e}", flush=True)
-    return seconds
+    print(f"{' '.join(taps)} ({', '.join(str(x.shape[1]) for x, *_ in rows)} features): ", end="")
+    print(f"{len(alone)} networks, {np.median(seconds[:, 0]):.2f} s")
+    print(f"  loop {words[0]}  DataLoader {words[1]}  one at a time {words[2]}", end="  ")
+    print(f"epochs {np.median(found[0][:, 0]):.0f}, {same:.1%} equal, losses within {apart:.0e}", flush=True)
 
 
 def main() -> None:
@@ -134,11 +140,7 @@ def main() -> None:
         for dropout, decay, rate in product((0.0, 0.5), (1e-2, 1.0), (1e-3, 3e-4))
     ]
     print(f"{given.arch} on {data.name}: {len(settings)} settings x {len(SEEDS)} seeds, {given.threads} threads")
-    total = sum(compare(features, tap, settings, given.rounds) for tap in given.tap or features)
-    loop, loader, single = (np.median(side / total[:, 0]) for side in total[:, 1:].T)
-    print(
-        f"all        {np.median(total[:, 0]):.2f} s: loop {loop:.1f} x, DataLoader {loader:.1f} x, one {single:.1f} x"
-    )
+    compare(features, given.tap or list(features), settings, given.rounds)
 
 
 if __name__ == "__main__":

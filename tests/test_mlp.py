@@ -71,7 +71,7 @@ def plain(
         for rows in torch.randperm(len(TRAIN), generator=order).split(setting.batch_size):
             hidden = net[1](net[0](z[rows]))
             if setting.dropout:
-                kept = torch.rand(hidden.shape, generator=masks) >= setting.dropout
+                kept = torch.rand(hidden.shape[::-1], generator=masks).T.ge(setting.dropout)
                 hidden = hidden * kept / (1 - setting.dropout)
             optimizer.zero_grad()
             plain_loss(task, net[2](hidden), target[rows]).backward()

@@ -7,7 +7,7 @@ generators made of the seed alone, which networks of one seed share. One that is
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, groupby
 
 import numpy as np
 import torch
@@ -31,7 +31,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Course:
-    """Networks that see the same batches and masks: a seed, a training set, settings of a width, batch and dropout."""
+    """Networks that see the same batches: a seed, a training set, and settings of one width and batch size.
+
+    Settings of one dropout are next to each other; these see the same masks.
+    """
 
     train: Sample
     held: Sample | None
@@ -130,8 +133,9 @@ class Batch:
         self.spans = [slice(int(end) - len(each), int(end)) for end, (_, each) in zip(ends, self.courses, strict=True)]
         self.gradient = torch.zeros_like(self.weights)
         self.views, self.slopes = (layers(flat, *self.shape) for flat in (self.weights, self.gradient))
-        self.room = [self.weights.new_empty(len(settings), self.size, self.shape[1]) for _ in range(2)]
+        self.room = [self.weights.new_empty(len(settings) * self.shape[1] * self.size) for _ in range(2)]
         self.dropout = self.weights.new_tensor([setting.dropout for setting in settings])[:, None, None]
+        self.thinned = list(self._thinned())
         tensors = [flat.unbind() for flat in (self.weights, self.gradient, *self.moments, self.steps)]
         alike: dict[tuple[float, float], list[int]] = {}
         for i, setting in enumerate(settings):
@@ -170,37 +174,48 @@ class Batch:
         residual = ((logits.softmax(1) if self.softmax else logits.sigmoid()) - shown) * weights
         _, _, second, _ = self.views
         first, bias, slope, shift = self.slopes
-        torch.bmm(residual, hidden, out=slope)
+        torch.bmm(residual, hidden.mT, out=slope)
         torch.sum(residual, 2, out=shift)
-        back = self.room[1][:, : hidden.shape[1]]
-        torch.bmm((residual / (1 - self.dropout)).mT, second, out=back)
+        back = self._room(1, hidden.shape[2])
+        torch.bmm(second.mT, residual / (1 - self.dropout), out=back)
         back *= hidden.sign_()  # where a unit was off, or dropped, nothing comes back
-        torch.sum(back, 1, out=bias)
+        torch.sum(back, 2, out=bias)
         for span, block in zip(self.spans, blocks, strict=True):
-            x = block.x.expand(span.stop - span.start, -1, -1)
-            torch.bmm(back[span].mT, x, out=first[span])
+            torch.bmm(back[span], block.x.expand(span.stop - span.start, -1, -1), out=first[span])
         self._descend()
 
+    def _room(self, i: int, rows: int) -> Tensor:
+        """(m, hidden, rows) to write to, without gaps."""
+        m, hidden = len(self.weights), self.shape[1]
+        return self.room[i][: m * hidden * rows].view(m, hidden, rows)
+
     def _hidden(self, blocks: list[Sample]) -> Tensor:
-        """(m, b, hidden) what the hidden layer makes of a block of rows per course."""
+        """(m, hidden, b) what the hidden layer makes of a block of rows per course."""
         first, bias, _, _ = self.views
-        hidden = self.room[0][:, : len(blocks[0].x)]
+        hidden = self._room(0, len(blocks[0].x))
         for span, block in zip(self.spans, blocks, strict=True):
-            x = block.x.expand(span.stop - span.start, -1, -1)
-            torch.baddbmm(bias[span, None], x, first[span].mT, out=hidden[span])
+            torch.bmm(first[span], block.x.T.contiguous().expand(span.stop - span.start, -1, -1), out=hidden[span])
+        hidden += bias[..., None]
         return hidden.relu_()
 
+    def _thinned(self) -> Iterator[tuple[int, float, slice]]:
+        """The seed and share of the networks, next to each other, that have dropout."""
+        settings = [(course.seed, setting.dropout) for course, each in self.courses for setting in each]
+        for (seed, share), alike in groupby(range(len(settings)), key=settings.__getitem__):
+            at = list(alike)
+            if share:
+                yield seed, share, slice(at[0], at[-1] + 1)
+
     def _drop(self, hidden: Tensor) -> None:
-        """Dropout: the networks of a seed lose their units by one draw, each course its own share."""
-        seeds = dict.fromkeys(course.seed for course, settings in self.courses if settings[0].dropout)
+        """Dropout: the networks of a seed lose their units by one draw, each its own share."""
+        seeds = dict.fromkeys(seed for seed, _, _ in self.thinned)
         draws = {seed: torch.rand(hidden.shape[1:], generator=self.masks[seed]) for seed in seeds}
-        for span, (course, settings) in zip(self.spans, self.courses, strict=True):
-            if share := settings[0].dropout:
-                hidden[span] *= ((draws[course.seed] >= share).float() / (1 - share)).to(hidden.device)
+        for seed, share, span in self.thinned:
+            hidden[span] *= (draws[seed].ge(share).float() / (1 - share)).to(hidden.device)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         _, _, second, shift = self.views
-        return torch.baddbmm(shift[..., None], second, hidden.mT)  # (m, o, b): narrow products are slow the other way
+        return torch.baddbmm(shift[..., None], second, hidden)  # (m, o, b): narrow products are slow the other way
 
     def _losses(self, logits: Tensor, shown: Tensor) -> Tensor:
         """(m, 1, b) log loss of each row, or (m, o, b) of each label."""

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby, product
+from math import ceil
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from probe.settings import MLPSetting
 from probe.shapes import Labels, ProbabilitiesAt
 
 TOGETHER = 8_000_000  # weights trained side by side; AdamW holds five times as many numbers
+Networks = list[tuple[int, int, int]]  # training set, seed, setting
 Layers = tuple[NDArray[np.float32], ...]  # weight, bias, weight, bias as `nn.Linear` has them, seeds first
 
 
@@ -102,7 +105,7 @@ class MLPSet:
 class _Network:
     """One trained network: which it is, and what it came to."""
 
-    at: tuple[int, int, int]  # training set, setting, seed
+    at: tuple[int, int, int]  # training set, seed, setting
     layers: Layers
     by: Rows
     epoch: int
@@ -122,9 +125,9 @@ def fit_mlps(
     """
     targets = [about(each.name, partial(each.target, task, classes)) for each in sets]
 
-    def fit(job: tuple[list[int], list[int]]) -> list[_Network]:
+    def fit(job: Networks) -> list[_Network]:
         with one_thread():
-            return _fit_job(sets, targets, *job, task, device)
+            return _fit_job(sets, targets, job, task, device)
 
     threads = torch.get_num_threads() if device == "cpu" else 1
     found: dict[tuple[int, int, int], _Network] = {}
@@ -134,63 +137,54 @@ def fit_mlps(
             found |= {each.at: each for each in networks}
             bar.update(len(networks))
     return [
-        _gathered([[found[i, j, seed] for seed in seeds] for j in range(len(each.settings))], targets[i], task)
+        _gathered([[found[i, seed, j] for seed in seeds] for j in range(len(each.settings))], targets[i], task)
         for i, each in enumerate(sets)
     ]
 
 
-def _jobs(
-    sets: Sequence[MLPSet], targets: Sequence[Target], seeds: Sequence[int], threads: int
-) -> list[tuple[list[int], list[int]]]:
-    """Which sets and seeds are trained side by side: sets of one shape, not too many, and work for every thread."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for i, (each, target) in enumerate(zip(sets, targets, strict=True)):
-        inputs, held = each.features.shape[1], -1 if each.held is None else len(each.held)
-        weights = len(seeds) * sum(setting.hidden * inputs for setting in each.settings)
-        group = groups.setdefault((inputs, len(each.chosen), held, int(target.learnt.sum()), weights), [])
-        group.append(i)
-    batches = [
-        group[start : start + step]
-        for (*_, weights), group in groups.items()
-        for step in [max(1, TOGETHER // weights)]
-        for start in range(0, len(group), step)
-    ]
-    parts = min(len(seeds), -(-threads // len(batches)))
-    return [(batch, list(seeds[part::parts])) for batch in batches for part in range(parts)]
+def _jobs(sets: Sequence[MLPSet], targets: Sequence[Target], seeds: Sequence[int], threads: int) -> list[Networks]:
+    """Which networks are trained side by side: those of one shape, not too many, and a job at least for every thread.
+
+    Of a training set and seed, which share their rows, those of one dropout are next to each other.
+    """
+    alike: dict[tuple[int, ...], Networks] = {}
+    for (i, each), seed in product(enumerate(sets), seeds):
+        rows = len(each.chosen), -1 if each.held is None else len(each.held)
+        for j in sorted(range(len(each.settings)), key=lambda j: each.settings[j].dropout):
+            setting = each.settings[j]
+            shape = each.features.shape[1], setting.hidden, int(targets[i].learnt.sum())
+            alike.setdefault((*shape, setting.batch_size, *rows), []).append((i, seed, j))
+    jobs = []
+    for (inputs, hidden, *_), group in alike.items():
+        parts = max(len(group) * inputs * hidden / TOGETHER, threads / len(alike))
+        size = ceil(len(group) / min(ceil(parts), len(group)))
+        jobs += [group[start : start + size] for start in range(0, len(group), size)]
+    return jobs
 
 
 def _fit_job(
-    sets: Sequence[MLPSet], targets: Sequence[Target], group: list[int], seeds: list[int], task: str, device: str
+    sets: Sequence[MLPSet], targets: Sequence[Target], job: Networks, task: str, device: str
 ) -> list[_Network]:
-    by = {i: about(sets[i].name, partial(Rows, sets[i].features, sets[i].chosen)) for i in group}
-    samples = {i: about(sets[i].name, partial(_samples, sets[i], targets[i], by[i], task, device)) for i in group}
-    shapes = dict.fromkeys((setting.hidden, setting.batch_size) for i in group for setting in sets[i].settings)
-    found: list[_Network] = []
-    for shape in shapes:
-        alike = {i: _by_dropout(sets[i].settings, shape) for i in group}
-        runs = [(i, seed, at) for i in group for seed in seeds for at in alike[i]]
-        courses = [Course(*samples[i], seed, [sets[i].settings[j] for j in at]) for i, seed, at in runs]
-        trained = train(courses, softmax=task == "multiclass")
-        size = (sets[group[0]].features.shape[1], shape[0], int(targets[group[0]].learnt.sum()))
-        keys = [(i, j, seed) for i, seed, at in runs for j in at]
-        each = zip(keys, *(part.cpu().numpy() for part in layers(trained.weights, *size)), strict=True)
-        scores = zip(trained.epochs.tolist(), trained.held_loss.tolist(), strict=True)
-        for (key, *parts), (epoch, loss) in zip(each, scores, strict=True):
-            found.append(_checked(sets, _Network(key, tuple(parts), by[key[0]], epoch, loss)))
-    return found
-
-
-def _by_dropout(settings: Sequence[MLPSetting], shape: tuple[int, int]) -> list[list[int]]:
-    """Indices of the settings of one width and batch size, those of one dropout together."""
-    found: dict[float, list[int]] = {}
-    for j, setting in enumerate(settings):
-        if (setting.hidden, setting.batch_size) == shape:
-            found.setdefault(setting.dropout, []).append(j)
-    return list(found.values())
+    every = dict.fromkeys(i for i, _, _ in job)
+    by = {i: about(sets[i].name, partial(Rows, sets[i].features, sets[i].chosen)) for i in every}
+    samples = {i: about(sets[i].name, partial(_samples, sets[i], targets[i], by[i], task, device)) for i in every}
+    courses = [
+        Course(*samples[i], seed, [sets[i].settings[j] for _, _, j in at])
+        for (i, seed), at in groupby(job, key=lambda network: network[:2])
+    ]
+    trained = train(courses, softmax=task == "multiclass")
+    first, _, setting = job[0]
+    size = sets[first].features.shape[1], sets[first].settings[setting].hidden, int(targets[first].learnt.sum())
+    each = zip(job, *(part.cpu().numpy() for part in layers(trained.weights, *size)), strict=True)
+    scores = zip(trained.epochs.tolist(), trained.held_loss.tolist(), strict=True)
+    return [
+        _checked(sets, _Network(at, tuple(parts), by[at[0]], epoch, loss))
+        for (at, *parts), (epoch, loss) in zip(each, scores, strict=True)
+    ]
 
 
 def _checked(sets: Sequence[MLPSet], found: _Network) -> _Network:
-    i, j, seed = found.at
+    i, seed, j = found.at
     if found.epoch == 0 or not all(np.isfinite(part).all() for part in found.layers):
         setting, name = sets[i].settings[j], sets[i].name
         raise ProbeError(
