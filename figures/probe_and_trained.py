@@ -41,7 +41,7 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
                     mine = trained[(trained["weights"] == name) & (trained["strategy"] == strategy)]
                     _draw_trained(place, mine, where, order, strategy, apart=place is line[0])
                 if metric == "auroc":
-                    place.axhline(CHANCE, color="0.6", linewidth=0.8, linestyle=(0, (4, 2)))
+                    place.axhline(CHANCE, color="0.6", linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
             line[0].set_ylabel(f"test {metric_label(metric)} (macro)")
             line[0].set_title(literal(f"{probes['dataset'].iloc[0]}, {probes['arch'].iloc[0]}, {names[name]}"))
         axes[-1, 0].set_xticks(taps, list(taps.index), rotation=90, fontsize=5.5)

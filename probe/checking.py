@@ -16,7 +16,7 @@ from tqdm import tqdm
 from probe.cells import Trainer
 from probe.comparison import Verdict, judge
 from probe.data import Dataset, dataset
-from probe.differences import strategy_differences
+from probe.differences import mean_draws, strategy_differences
 from probe.errors import ProbeError
 from probe.metrics import LOWER_IS_BETTER, MACRO
 from probe.names import find_index, unknown
@@ -200,7 +200,7 @@ def _by_tap(cells: Sequence[Known], taps: Sequence[str]) -> tuple[NDArray[np.flo
     """Scores on val (t,), and on test with their draws (t, 1 + b); means over seeds."""
     groups = [[cell for cell in cells if cell["tap"] == tap] for tap in taps]
     val = np.array([np.mean(np.array([cell["val"] for cell in group], float)) for group in groups])
-    test = np.array([np.mean([np.array(cell["draws"], float) for cell in group], axis=0) for group in groups])
+    test = np.array([mean_draws(group) for group in groups])
     return val, test
 
 

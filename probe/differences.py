@@ -94,8 +94,8 @@ def strategy_differences(cells: Sequence[Mapping[str, Any]], metric: str) -> pd.
         for tap in [tap for tap in by_tap if way != reference and tap in ways[reference]]:
             names = ("weights", "strategy", "tap", "against_weights", "against_strategy", "metric")
             known.append(dict(zip(names, (*way, tap, *reference, metric), strict=True)))
-            first.append(_mean_draws(by_tap[tap]))
-            second.append(_mean_draws(ways[reference][tap]))
+            first.append(mean_draws(by_tap[tap]))
+            second.append(mean_draws(ways[reference][tap]))
     if not known:
         return pd.DataFrame()
     against = np.stack(second)
@@ -111,6 +111,7 @@ def _mean(values: Sequence[float | None]) -> float:
     return float(np.mean(np.array(values, float)))
 
 
-def _mean_draws(cells: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+def mean_draws(cells: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """(1 + b) score on test and its draws, the mean over networks trained from several seeds."""
     mean: NDArray[np.float64] = np.mean([np.array(cell["draws"], float) for cell in cells], axis=0)
     return mean

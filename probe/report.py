@@ -10,13 +10,17 @@ from typing import Any
 import pandas as pd
 
 from probe.metrics import MACRO
+from probe.probes.transfer import WITHOUT_PROBE
 from probe.results import append_rows, to_json
 from probe.runtime import hardware, pick_device, versions
 from probe.study import STUDY, Study
 from probe.tables import text_table
 
 PROBE_NAMES = {"linear": "linear probes", "mlp": "MLP probes", "knn": "nearest neighbours", "ncm": "nearest class mean"}
-METRIC_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE"}
+METRIC_NAMES = {
+    "auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE",
+    "log_me": "LogME", "h_score": "H-score", "shrunk_h_score": "shrunk H-score", "rank_me": "RankMe",
+}  # fmt: skip
 
 
 def metric_name(metric: str) -> str:
@@ -73,7 +77,8 @@ def summary_lines(study: Study) -> list[str]:
     """The table and the recommendation of every arm and probe, as lines of text."""
     lines: list[str] = []
     for arm in study.summaries():
-        lines += ["", *_arm_table(study, arm), "", *_advice(study, arm), *_size_lines(arm), *_control_lines(study, arm)]
+        lines += ["", *_arm_table(study, arm), "", *_advice(study, arm), *_size_lines(arm)]
+        lines += [*_control_lines(study, arm), *_transfer_lines(study, arm)]
     for missing in study.skipped:
         lines += ["", f"SKIPPED {missing['arch']}, {missing['weights']}: {missing['reason']}"]
     return lines[1:]
@@ -124,6 +129,8 @@ def _place(tap: dict[str, Any]) -> str:
     place = f"{tap['tap']}, val {tap['val']:.3f}, test {tap['test']:.3f}"
     if "saved_params" not in tap:
         return place
+    if tap["saved_params"] == tap["saved_macs"] == 0:
+        return f"{place}; nothing above it but the head"
     return (
         f"{place}; cutting there saves "
         f"{tap['saved_params']:.1%} of the parameters and {tap['saved_macs']:.1%} of the MACs below the head"
@@ -155,6 +162,18 @@ def _control_lines(study: Study, arm: dict[str, Any]) -> list[str]:
         f"95 % intervals within {found['ci_low'].min():.3f}-{found['ci_high'].max():.3f}"
         for method, found in mine.groupby("method", sort=False)
     ]
+
+
+def _transfer_lines(study: Study, arm: dict[str, Any]) -> list[str]:
+    """The tap at which each score that needs no probe is highest, beside the first kind of probe."""
+    rows = study.rows[(study.rows["arch"] == arm["arch"]) & (study.rows["weights"] == arm["weights"])]
+    scores = rows[rows["method"] == WITHOUT_PROBE].dropna(subset="value")
+    if scores.empty or arm["method"] != study.probes[0]:
+        return []
+    means = scores.groupby(["metric", "tap"], sort=False)["value"].mean()
+    highest = means.groupby("metric", sort=False).idxmax()
+    told = [f"{metric_name(metric)} {tap} ({means[metric, tap]:.3f})" for metric, tap in highest]
+    return [f"transferability, highest at: {', '.join(told)}"]
 
 
 def _of_arm(study: Study, arm: dict[str, Any]) -> pd.DataFrame:

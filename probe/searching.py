@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from probe.comparison import Estimate, estimate
+from probe.differences import mean_draws
 from probe.errors import ProbeError
 
 Known = dict[str, Any]
@@ -104,7 +105,7 @@ def _beside_all(
     missing = sum(len(found) < len(seeds) for found in whole.values())
     if missing:
         return replace(search, missing=missing)
-    test = {tap: sign * np.mean([np.array(cell["draws"], float) for cell in whole[tap]], axis=0) for tap in names}
+    test = {tap: sign * mean_draws(whole[tap]) for tap in names}
     chosen = max(names, key=lambda tap: sign * _val(whole[tap]))
     oracle = max(names, key=lambda tap: float(test[tap][0]))
     regret, best = (estimate(test[tap] - test[search.found]) for tap in (chosen, oracle))

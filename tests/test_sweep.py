@@ -330,6 +330,9 @@ def test_a_test_split_without_a_score_is_drawn_and_told(tmp_path: Path) -> None:
         "--features", folder, "--metric", "auprc", "--draws", 100, "--out", tmp_path / "out", "--transferability"
     )
     assert result.exit_code == 0, result.output
+    found = pd.read_json(tmp_path / "out" / "results.jsonl", lines=True)
+    scores = found[found.metric == "log_me"].set_index("tap").value
+    assert f"transferability, highest at: LogME {scores.idxmax()} ({scores.max():.3f}), H-score" in result.stdout
 
 
 def test_transferability_is_of_training_images_alone(given_features: Features) -> None:
