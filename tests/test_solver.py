@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.datasets import make_classification
+from sklearn.datasets import load_digits, make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -227,6 +227,14 @@ def test_a_strength_that_cannot_be_solved_says_so(monkeypatch: pytest.MonkeyPatc
     assert path.converged.tolist() == [True, False]
     assert path.gap[1] > TOLERANCE
     assert np.isfinite(path.coef).all()
+
+
+def test_a_penalty_too_weak_to_solve_leaves_numbers() -> None:
+    """Where all is saturated a Newton step knows no measure: without a bound it went past float32."""
+    x, y = load_digits(return_X_y=True)
+    found = fit_path(x[:600], y[:600], "multiclass", 10, [1.0, 1e7])
+    assert np.isfinite(found.coef).all()
+    assert (found.probabilities(x[600:], 1).argmax(1) == y[600:]).mean() > 0.85
 
 
 def test_bad_input_is_told() -> None:

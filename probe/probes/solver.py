@@ -27,6 +27,7 @@ TOLERANCE = 1e-8  # gap to the optimum, as a share of the objective, at which a 
 LIMIT = 5000  # iterations
 EVERY = 4  # iterations between looks at the gap
 AFRESH = 200  # iterations after which the logits, kept up by steps, are taken from the weights again
+STRIDE = 100.0  # largest change of a logit in one step; where all is saturated, curvature does not tell how far to go
 NOISE = 1e-6  # curvature along a step, as a share of the expected, below which it is rounding
 TINY = torch.finfo(torch.float32).tiny
 
@@ -150,7 +151,8 @@ class _Problem:
         else:
             curve += _sum(bent * (1 - p) * self.rows * along)
         newton = 1 - slope / curve
-        return torch.where(newton > 0, newton, torch.where(slope < 0, 2.0, 0.5))
+        length = torch.where(newton > 0, newton, torch.where(slope < 0, 2.0, 0.5))
+        return torch.minimum(length, STRIDE / along.abs().amax((2, 3), keepdim=True))
 
 
 class _Search:
