@@ -125,7 +125,7 @@ def _fit_group(
     sets: Sequence[TrainingSet], targets: Sequence[Target], group: list[int], task: str, device: str
 ) -> list[tuple[int, Path]]:
     designs = [about(sets[i].name, partial(Design, sets[i].features, sets[i].chosen, device)) for i in group]
-    strengths = torch.tensor([sets[i].strengths for i in group], dtype=torch.float64, device=device)
+    strengths = torch.from_numpy(np.array([sets[i].strengths for i in group], np.float64)).to(device)
     products = Stream(designs[0]) if designs[0].streamed else Stack(designs)
     starts = torch.zeros(*strengths.shape, *targets[0].learnt.shape, products.spread.shape[1], device=device)
     for slot, i in enumerate(group):
