@@ -4,8 +4,8 @@ Command: `python benchmarks/mlp_probes.py [--arch ARCH] [--weights W] [--data DA
 [--batch-size B] [--threads T] [--rounds R]` (default ResNet-18 from scratch on digits, every tap). The loop is
 `nn.Sequential`, `torch.optim.AdamW`, batches by index, the best weights kept: same initial weights, order and dropout
 masks, same early stopping. Beside it stand the loop with a `DataLoader`, which collates images one by one, and
-`fit_mlps` called for one network at a time. All are run in turn, round by round, tap by tap, with as many threads;
-with one thread it is processor time that counts, so that other programs do not. The ratios are medians over rounds
+`fit_mlps` called for one network at a time. Ours gets all taps as one problem, the others go through them. All are run
+in turn, round by round, with as many threads; with one thread it is processor time that counts, so that other programs do not. The ratios are medians over rounds
 with the smallest and largest; epochs and held losses are compared.
 """
 
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import probe
 from probe.cache import default_folder
 from probe.probes import MLPSet, fit_mlps
-from probe.probes.descent import generators
+from probe.probes.networks import generators
 from probe.recipes import features_of
 from probe.settings import Extraction, MLPSetting, Network
 
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--tap", action="append")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

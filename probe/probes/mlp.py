@@ -15,8 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from probe.errors import ProbeError
-from probe.probes.descent import Course, Sample, layers, train
+from probe.probes.descent import train
 from probe.probes.designs import Rows
+from probe.probes.networks import Course, Sample, layers
 from probe.probes.readout import Readable
 from probe.probes.targets import Target, about, answers, as_probabilities
 from probe.runtime import in_threads, one_thread
