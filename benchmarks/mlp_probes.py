@@ -5,8 +5,8 @@ Command: `python benchmarks/mlp_probes.py [--arch ARCH] [--weights W] [--data DA
 `nn.Sequential`, `torch.optim.AdamW`, batches by index, the best weights kept: same initial weights, order and dropout
 masks, same early stopping. Beside it stand the loop with a `DataLoader`, which collates images one by one, and
 `fit_mlps` called for one network at a time. Ours gets all taps as one problem, the others go through them. All are run
-in turn, round by round, with as many threads; with one thread it is processor time that counts, so that other programs do not. The ratios are medians over rounds
-with the smallest and largest; epochs and held losses are compared.
+in turn, round by round, with as many threads; with one thread it is processor time that counts, so that other programs
+do not. The ratios are medians over rounds with the smallest and largest; epochs and held losses are compared.
 """
 
 import argparse
