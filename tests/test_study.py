@@ -26,9 +26,10 @@ from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
 from probe.probes import TrainingSet, find_method, fit_taps, layerwise, methods, whole_trial
 from probe.probes.fitting import Fitted, first_of_equal
+from probe.report import summary_lines
 from probe.results import COLUMNS, append_rows, frame, make_row, read_rows
 from probe.settings import Extraction, Network, ProbeGrid
-from probe.study import run_layerwise
+from probe.study import Study, run_layerwise
 
 GRID = ProbeGrid(draws=100, c_grid=(0.01, 1.0))
 
@@ -208,6 +209,16 @@ def test_the_recommendation_is_made_on_validation_and_names_the_oracle() -> None
     assert (arm["earliest_sufficient"] or {}).get("tap") == (enough[0] if len(enough) else None)
     whole = taps.iloc[-1]
     assert arm["best"]["saved_params"] == pytest.approx(1 - taps.loc[arm["best"]["tap"], "params"] / whole["params"])
+
+
+def test_what_a_cut_saves_is_told_where_there_is_something_to_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = run_layerwise(["resnet10t"], ["scratch"], shapes_data(), network=SMALL, grid=GRID)
+    (arm,) = study.summaries()
+    for at, told in ((0, "cutting there saves 99.5% of the parameters"), (-1, "; nothing above it but the head")):
+        tap, whole = arm["taps"][at], arm["taps"][-1]
+        saved = {f"saved_{cost}": 1 - tap[cost] / whole[cost] for cost in ("params", "macs")}
+        monkeypatch.setattr(Study, "summaries", lambda _, best={**tap, **saved}: [arm | {"best": best}])
+        assert told in next(line for line in summary_lines(study) if line.startswith("best on validation"))
 
 
 @pytest.fixture
