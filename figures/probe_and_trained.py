@@ -15,6 +15,7 @@ from figures.depth_curve import CHANCE, weights_names
 from figures.results import Results
 from figures.style import COLORS, MARKERS, literal, look, metric_label
 
+APART = 0.012  # of the depth, between strategies at one tap
 PROBE = "0.25"  # grey: the probe is the reference, the strategies have the colours
 
 
@@ -39,7 +40,8 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
                 _draw_probe(place, probes[probes["weights"] == name], where)
                 for order, strategy in enumerate(strategies):
                     mine = trained[(trained["weights"] == name) & (trained["strategy"] == strategy)]
-                    _draw_trained(place, mine, where, order, strategy, apart=place is line[0])
+                    aside = APART * (order - (len(strategies) - 1) / 2) if place is line[0] else 0
+                    _draw_trained(place, mine, where + aside, order, strategy)
                 if metric == "auroc":
                     place.axhline(CHANCE, color="0.6", linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
             line[0].set_ylabel(f"test {metric_label(metric)} (macro)")
@@ -75,15 +77,13 @@ def _draw_probe(axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]") -> No
     axes.plot(x, value, color=PROBE, label="linear probe")
 
 
-def _draw_trained(
-    axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]", order: int, strategy: str, apart: bool
-) -> None:
+def _draw_trained(axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]", order: int, strategy: str) -> None:
     """Means over seeds; the bars span the intervals of all of them."""
     if rows.empty:
         return
     by_tap = rows.groupby("tap", sort=False)
     value, low, high = by_tap["value"].mean(), by_tap["ci_low"].min(), by_tap["ci_high"].max()
-    x = where.reindex(value.index) + (0.012 * (order - 1) if apart else 0)
+    x = where.reindex(value.index)
     color = COLORS[order % len(COLORS)]
     axes.vlines(x, low, high, color=color, linewidth=0.6)  # an interval need not hold its value
     axes.plot(x, value, color=color, marker=MARKERS[order % len(MARKERS)], linestyle="none", label=strategy)

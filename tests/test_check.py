@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from test_study import SMALL, shapes_data
 
 import cli
+from figures.probe_and_trained import probe_and_trained
 from probe import cells
 from probe.checking import cell_table, run_check
 from probe.errors import ProbeError
@@ -35,6 +36,9 @@ def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monk
     rows = found.rows[(found.rows.method == "trained") & (found.rows["class"] == "macro")]
     assert rows[rows.metric == "auroc_spearman"].value.item() == pytest.approx(verdict.spearman.value, nan_ok=True)
     assert rows[rows.metric == "auroc_oracle_regret"].value.item() == pytest.approx(lost)
+    (points,) = (line for line in probe_and_trained(found.rows).axes[0].lines if line.get_label() == "ftl")
+    depths = [tap["depth"] for tap in found.study.arms[0].taps][::2]
+    np.testing.assert_allclose(points.get_xdata(), depths)  # a lone strategy has nothing to stand aside for
     monkeypatch.setattr(cells, "finetune", None)  # a second run trains nothing
     again = run_check("resnet10t", ["scratch"], data, **asked)
     assert again.cells == found.cells
