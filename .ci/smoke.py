@@ -11,7 +11,6 @@ here = Path.cwd()
 os.environ["PROBE_CACHE"] = str(here / "cache")
 command = Path(sys.executable).with_name("probe")
 
-import figures.recipes  # noqa: E402, F401
 import probe  # noqa: E402
 
 assert "torch" not in sys.modules, "import probe must stay light"

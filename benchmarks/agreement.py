@@ -18,9 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import probe
-from probe.cache import default_folder
+from probe.base.runtime import default_folder
+from probe.features.named import features_of
 from probe.probes import fit_path
-from probe.recipes import features_of
 from probe.settings import Extraction, Network
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 import probe
-from probe.extraction import read_batches, transform
-from probe.readers import Reader, settle
+from probe.features.batches import read_batches, transform
+from probe.features.reader import Reader, settle
 from probe.settings import Extraction
 
 

@@ -24,9 +24,9 @@ import torch
 from synthetic import noise
 
 import probe
-from probe.cache import extract
 from probe.cache.inventory import entries
 from probe.cache.upkeep import verify_all
+from probe.features import extract
 from probe.settings import Extraction
 
 ROWS = 256 * 40
@@ -105,7 +105,7 @@ def flips(cache: Path, count: int, rng: np.random.Generator, expected: dict[str,
 
 def stops(place: Path, count: int, rng: np.random.Generator) -> str:
     """Send SIGINT to `probe extract` at random moments."""
-    command = [sys.executable, "-m", "cli", "extract", "--arch", "test_resnet", "--weights", "scratch"]
+    command = [sys.executable, "-m", "probe", "extract", "--arch", "test_resnet", "--weights", "scratch"]
     command += ["--image-size", "128", "--cache", str(place / "stopped")]
     good, other = 0, []
     while good + len(other) < count:
@@ -116,7 +116,7 @@ def stops(place: Path, count: int, rng: np.random.Generator) -> str:
             _, words = process.communicate(timeout=60)
         if process.returncode == 0:  # it had come to its end
             subprocess.run(
-                [sys.executable, "-m", "cli", "cache", "rm", "--all", "--cache", place / "stopped"], check=True
+                [sys.executable, "-m", "probe", "cache", "rm", "--all", "--cache", place / "stopped"], check=True
             )
             continue
         lines = [line for line in words.splitlines() if not line.startswith("features of")]

@@ -10,7 +10,7 @@ import numpy as np
 from click.testing import CliRunner
 from PIL import Image
 
-import cli
+from probe.commands import main
 
 ARCH = "test_resnet"
 WORDS = [
@@ -66,7 +66,7 @@ Rng = np.random.Generator
 
 def invoke(arguments: list[str]) -> Any:
     """The command, in this process."""
-    return CliRunner().invoke(cli.main, arguments, prog_name="probe")
+    return CliRunner().invoke(main, arguments, prog_name="probe")
 
 
 def pick(rng: Rng, options: Any) -> Any:
@@ -281,7 +281,7 @@ def features(rng: Rng) -> list[str]:
 def command(rng: Rng) -> list[str]:
     """Any command on a small network, with one to three of its options set to anything."""
     name = pick(rng, list(COMMANDS))
-    chosen = [option for option in cli.main.commands[name].params if isinstance(option, click.Option)]
+    chosen = [option for option in main.commands[name].params if isinstance(option, click.Option)]
     changed = [pick(rng, chosen) for _ in range(rng.integers(1, 4))]
     arguments = [name]
     for text, value in {**COMMANDS[name], **{option.opts[0]: _value(rng, option) for option in changed}}.items():

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from probe.metrics import ones, weighted_auroc
-from probe.statistics import bca_interval, bootstrap_weights, left_out_weights, percentile_interval
+from probe.scoring.statistics import bca_interval, bootstrap_weights, left_out_weights, percentile_interval
 
 DRAWS = 1000
 METHODS = ("percentile", "percentile, stratified", "BCa", "percentile, groups ignored")

@@ -27,8 +27,8 @@ from torchvision.models import resnet50
 
 import probe
 from analysis.similarity import MinibatchCKA
-from probe.extraction import read_batches, transform
-from probe.readers import moments, normalised
+from probe.features.batches import read_batches, transform
+from probe.features.reader import moments, normalised
 from probe.settings import Extraction
 
 BATCH = 32

@@ -31,7 +31,7 @@ def make(cache: Path, count: int) -> dict[str, float]:
     from synthetic import noise
 
     import probe
-    from probe.cache import extract
+    from probe.features import extract
 
     torch.set_num_threads(1)
     features = extract(probe.backbone("test_resnet", "scratch", image_size=32), noise(count), cache=cache)

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import probe
-from probe.cache import default_folder
+from probe.base.runtime import default_folder
+from probe.features.named import features_of
 from probe.probes import MLPSet, fit_mlps
-from probe.probes.networks import generators
-from probe.recipes import features_of
+from probe.probes.mlp_batch import generators
 from probe.settings import Extraction, MLPSetting, Network
 
 SEEDS = (0, 1, 2)

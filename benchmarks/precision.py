@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 import probe
+from probe.scoring.statistics import paired_difference
 from probe.settings import Training
-from probe.statistics import paired_difference
 
 KINDS = ("float32", "bfloat16")
 

@@ -16,12 +16,12 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 import probe
-from probe.cache import default_folder
+from probe.base.runtime import default_folder
+from probe.features.named import features_of
 from probe.probes.designs import Design, Stack
 from probe.probes.linear import _batch
 from probe.probes.solver import AFRESH, EVERY, LIMIT, Targets, _Problem, _Search
 from probe.probes.targets import Target
-from probe.recipes import features_of
 from probe.settings import Extraction, Network
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)

@@ -20,8 +20,8 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from figures.results import Results, reading
 from figures.style import WIDTHS, literal, paper
+from probe.records.folder import Results, reading
 
 ROWS, ACROSS = 6, 6  # images, and maps of each, on a page
 TOP, FOOT, BAR, GAP, NAME = 0.42, 0.13, 0.76, 0.05, 0.2  # inches: heads, the line under a map, color bar, space, label

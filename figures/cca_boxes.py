@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.results import Results, reading
 from figures.style import COLORS, literal, paper
+from probe.records.folder import Results, reading
 
 
 def cca_boxes(table: pd.DataFrame, title: str = "", scores: pd.DataFrame | None = None, metric: str = "") -> Figure:

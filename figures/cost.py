@@ -15,9 +15,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.depth_curve import CHANCE, MOST_NAMES, weights_names
-from figures.results import Results, reading
+from figures.depth_curve import CHANCE, MOST_NAMES
 from figures.style import COLORS, MARKERS, literal, paper
+from probe.records.folder import Results, reading
+from probe.records.labels import weights_names
 
 PANELS = (  # column, unit in which it is shown, label
     ("params", 1e6, "parameters\n(10$^6$)"),

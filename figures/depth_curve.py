@@ -6,10 +6,9 @@ What one should see: scratch flat or falling, pretrained rising above it, often 
 last block; the tap to cut at marked on each curve, and below it what is kept of the network.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -18,14 +17,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from figures.results import Results
-from figures.style import COLORS, DASHES, MARKERS, literal, look, metric_label, probe_label
+from figures.style import COLORS, DASHES, MARKERS, literal, look
+from probe.records.folder import Results
+from probe.records.labels import metric_label, probe_label, weights_name, weights_names
 
 CHANCE = 0.5  # AUROC of a read-out that knows nothing
 MOST_NAMES = 26  # tap names that fit under a column
 MOST_CUTS = 4  # legend entries that have room for the tap to cut at
 MOST_BANDS = 4  # intervals that can be told apart when they lie over each other
-FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -78,22 +77,6 @@ def redraw(results: Results) -> dict[str, Figure]:
     skipped = run.get("skipped", ()) if same else ()  # of an earlier run on other data nothing is known
     look = {"metric": results.metric, "column": results.column or "half"}
     return {"layerwise": depth_curve(rows, results.marks, skipped, **look)}
-
-
-def weights_name(weights: str, parts: int = 1) -> str:
-    """How an arm's weights are called in print: a file by its stem, or by more of the last parts of its path."""
-    return Path(*Path(weights).with_suffix("").parts[-parts:]).as_posix() if weights.endswith(FILES) else weights
-
-
-def weights_names(weights: Iterable[str]) -> dict[str, str]:
-    """What several weights are called side by side: files of one stem by as much of their paths as tells them apart."""
-    every = list(dict.fromkeys(weights))
-    names = {}
-    for each in every:
-        told = [[weights_name(other, parts) for other in every] for parts in range(1, len(Path(each).parts) + 1)]
-        own = [called[every.index(each)] for called in told if called.count(called[every.index(each)]) == 1]
-        names[each] = own[0] if own else each
-    return names
 
 
 def draw_curve(axes: Axes, curve: Curve, label: str, bands: bool = True) -> None:

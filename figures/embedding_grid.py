@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures.embedding_panel import Looks, Pictures, draw_images, draw_points, few_classes, looks_of
-from figures.results import Results, reading
-from figures.style import WIDTHS, literal, paper, told_once
+from figures.style import WIDTHS, literal, paper
+from probe.records.folder import Results, reading
+from probe.records.labels import told_once
 
 COLUMNS = {False: 6, True: 3}  # panels side by side, of points and of images
 LARGEST = {False: 1.7, True: 1.95}  # inches of a panel's side

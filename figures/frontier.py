@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from figures.depth_curve import weights_names
-from figures.results import Missing, Results
-from figures.style import COLORS, LOWER_IS_BETTER, MARKERS, literal, look, metric_label
+from figures.style import COLORS, MARKERS, literal, look
+from probe.records.folder import Missing, Results
+from probe.records.labels import LOWER_IS_BETTER, metric_label, weights_names
 
 COSTS = (("macs", 1e9, r"MACs up to the cut ($10^9$)"), ("params", 1e6, r"parameters up to the cut ($10^6$)"))
 HALVED = "tf"  # trains a network whose top is half as wide as what taps cost was counted of

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from figures.results import Results, reading
 from figures.style import COLORS, literal, paper
+from probe.records.folder import Results, reading
 
 COLUMNS = 8  # images in a row
 LONGEST = 20  # characters of a line that fit under an image

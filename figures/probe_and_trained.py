@@ -11,9 +11,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.depth_curve import CHANCE, weights_names
-from figures.results import Results
-from figures.style import COLORS, MARKERS, literal, look, metric_label
+from figures.depth_curve import CHANCE
+from figures.style import COLORS, MARKERS, literal, look
+from probe.records.folder import Results
+from probe.records.labels import metric_label, weights_names
 
 APART = 0.012  # of the depth, between strategies at one tap
 PROBE = "0.25"  # grey: the probe is the reference, the strategies have the colours

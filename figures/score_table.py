@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from figures.depth_curve import weights_names
-from figures.results import Results
-from figures.style import LOWER_IS_BETTER, metric_label, probe_label
+from probe.records.folder import Results
+from probe.records.labels import LOWER_IS_BETTER, metric_label, probe_label, weights_names
 
 STUDIES = ["layerwise", "finetune"]
 BOLD = "In bold the best of a column and all whose 95% interval reaches it."

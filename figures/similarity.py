@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from figures.results import Results, reading
-from figures.style import COLORS, DASHES, INCH, MARKERS, WIDTHS, literal, paper, told_once
+from figures.style import COLORS, DASHES, INCH, MARKERS, WIDTHS, literal, paper
+from probe.records.folder import Results, reading
+from probe.records.labels import told_once
 
 LETTER, LINE = 0.047, 2.3 / INCH  # inches that a letter of a tap's name takes, and its line, at 5.5 points
 LARGEST = 0.2  # inches of a cell

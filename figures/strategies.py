@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from figures.depth_curve import weights_names
-from figures.results import Missing, Results, reading
-from figures.style import COLORS, MARKERS, literal, look, metric_label
+from figures.style import COLORS, MARKERS, literal, look
+from probe.records.folder import Missing, Results, reading
+from probe.records.labels import metric_label, weights_names
 
 LEVEL = 0.05  # of p after correction
 APART = 0.7  # of the room of a tap that its strategies share

@@ -1,6 +1,5 @@
 """How figures look: returned as a dict of matplotlib's own keys, for `plt.rc_context`."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,9 +18,6 @@ COLORS = (
 )  # Okabe and Ito 2008; safe for colour-blind readers
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":", "-.")
-METRICS = {"auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE"}
-LOWER_IS_BETTER = ("log_loss", "brier", "ece")
-PROBES = {"mlp": "MLP", "knn": "nearest-neighbour", "ncm": "class-mean"}
 
 
 def paper(column: str = "half", aspect: float = 0.75) -> dict[Any, Any]:
@@ -64,28 +60,9 @@ def look(column: str, aspect: float) -> dict[Any, Any]:
     return slide() if column == "slide" else paper(column, aspect)
 
 
-def metric_label(metric: str) -> str:
-    """A metric as it is printed."""
-    return METRICS.get(metric, metric.replace("_", " "))
-
-
-def probe_label(method: str) -> str:
-    """A kind of probe as it is printed."""
-    return PROBES.get(method, method)
-
-
 def literal(text: str) -> str:
     """A name as it is, with no part of it taken for mathematics."""
     return text.replace("$", r"\$")
-
-
-def told_once(arms: Sequence[str]) -> tuple[dict[str, str], str]:
-    """What arms, each "network, weights", are called beside the network's name if all have the same; and that name."""
-    split = {arm: arm.rpartition(", ") for arm in arms}
-    networks = {network for network, _, _ in split.values()}
-    if len(networks) > 1 or networks == {""}:
-        return {arm: arm for arm in arms}, ""
-    return {arm: weights for arm, (_, _, weights) in split.items()}, networks.pop()
 
 
 def save(figure: Figure, stem: Any, formats: tuple[str, ...] = ("pdf", "svg", "png"), dpi: int = DPI) -> list[str]:

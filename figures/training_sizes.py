@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from figures.depth_curve import CHANCE, weights_names
-from figures.results import Results
-from figures.style import COLORS, MARKERS, literal, look, metric_label, probe_label
+from figures.depth_curve import CHANCE
+from figures.style import COLORS, MARKERS, literal, look
+from probe.records.folder import Results
+from probe.records.labels import metric_label, probe_label, weights_names
 
 MOST_TAPS = 5  # curves of one panel that can be told apart
 

@@ -75,7 +75,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with monkeypatch.context() as patched, _Listed(), _Dispatched():
         patched.setattr(torch, "autocast", lambda *_: nullcontext())
         patched.setattr(torch, "inference_mode", lambda mode=True: torch.set_grad_enabled(not mode))
-        patched.setattr("probe.cache.features.free_memory", lambda device: (device == DEVICE) * 2 * 10**9)
+        patched.setattr("probe.features.features.free_memory", lambda device: (device == DEVICE) * 2 * 10**9)
         yield DEVICE
 
 

@@ -13,19 +13,20 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-import cli
 import probe
 from analysis.attribution import METHODS, AtTap, attribute
 from figures.attribution_panel import ACROSS, ROWS, panels, read
 from figures.style import WIDTHS
 from probe.backbones import Preprocessing
+from probe.base.errors import ProbeError
+from probe.commands import main
 from probe.data import find_masks, make_dataset
 from probe.data.images import ImageArrays, ImageFiles
-from probe.errors import ProbeError
-from probe.extraction import transform
-from probe.probes import find_method, fit_taps, whole_trial
-from probe.readers import moments, normalised
-from probe.results import read_rows
+from probe.features.batches import transform
+from probe.features.reader import moments, normalised
+from probe.probes import find_method, fit_taps
+from probe.records.rows import read_rows
+from probe.scoring.trials import whole_trial
 from probe.settings import Attribution, ProbeGrid
 from probe.truncation import probed
 
@@ -273,7 +274,7 @@ def test_every_layout_of_real_networks(arch: str) -> None:
 
 
 def run(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli.main, ["attribute", *map(str, arguments)])
+    result = CliRunner().invoke(main, ["attribute", *map(str, arguments)])
     assert result.exit_code == code, result.output
     return result
 
@@ -390,7 +391,7 @@ def test_an_image_is_read_once_for_all_networks(things: Path, tmp_path: Path, mo
 def test_a_target_is_looked_up_before_features_are_made(
     things: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("probe.commands.attributed.features_of", None)
+    monkeypatch.setattr("probe.studies.attribution.features_of", None)
     model = tmp_path / "cut.safetensors"
     probe.save(probe.truncate(probe.backbone("test_resnet", "scratch", image_size=SIZE), 2, ["disc", "ring"]), model)
     data = ("--data", things / "labels.csv", "--out", tmp_path)

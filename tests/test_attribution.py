@@ -34,7 +34,7 @@ from analysis.attribution import (
 from analysis.attribution.checks import area
 from analysis.attribution.tables import long_rows, summary, with_differences
 from probe.backbones import Backbone
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 from probe.settings import Attribution
 from probe.truncation import Truncated, cascade
 

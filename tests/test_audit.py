@@ -15,17 +15,17 @@ from PIL import Image, ImageEnhance
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
-import cli
 from probe.audit import Audit, audit_dataset, copies, quick_audit
 from probe.audit.copies import perceptual_hash
 from probe.audit.order import label_relation
 from probe.audit.samples import IMAGES, samples
 from probe.audit.words import audit_lines
+from probe.commands import main
 from probe.data import Dataset, FileHashes, dataset, fingerprints, make_dataset
 from probe.data.images import ImageArrays, ImageFiles
-from probe.report import facts
 from probe.settings import Network, ProbeGrid
-from probe.study import run_layerwise
+from probe.studies.layerwise import run_layerwise
+from probe.studies.layerwise_words import facts
 
 SIDE = 40
 
@@ -72,7 +72,7 @@ def arrays(images: NDArray[np.uint8], labels: NDArray[np.int64], **more: Sequenc
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.main, arguments, prog_name="probe")
+    return CliRunner().invoke(main, arguments, prog_name="probe")
 
 
 # known answers

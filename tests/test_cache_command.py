@@ -11,9 +11,9 @@ from filelock import FileLock
 from test_cache_faults import make
 from test_extraction import tiny_data
 
-import cli
 from probe.cache.inventory import entries
 from probe.cache.store import lock_of
+from probe.commands import main
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def run(place: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(cli.main, ["cache", *arguments, "--cache", str(place)], prog_name="probe")
+    return CliRunner().invoke(main, ["cache", *arguments, "--cache", str(place)], prog_name="probe")
 
 
 def test_ls(place: Path) -> None:

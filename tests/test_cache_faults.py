@@ -18,17 +18,17 @@ from test_cache import SMALL, files
 from test_extraction import tiny_data, tiny_net
 
 import probe
-from probe import extraction
-from probe.cache import Features, Notebook, extract
+from probe.base.files import Damaged, read_signed, write_signed
 from probe.cache.arrays import ArrayFile
 from probe.cache.inventory import entries
 from probe.cache.manifest import read_manifest
-from probe.cache.signed import Damaged, read_signed, write_signed
+from probe.cache.requests import Notebook
 from probe.cache.store import Store
 from probe.cache.upkeep import verify_all
 from probe.commands.group import STOPPED
 from probe.data import Dataset, FileHashes
-from probe.recipes import features_of
+from probe.features import Features, batches, extract
+from probe.features.named import features_of
 from probe.settings import Network
 
 DATA = tiny_data(n=300, size=8)
@@ -100,7 +100,7 @@ def test_a_damaged_header_costs_no_image(tmp_path: Path, monkeypatch: pytest.Mon
     whole = content(features)
     path = features.folder / "stem.npy"
     path.write_bytes(b"X" + whole["stem.npy"][1:] + b"more")
-    monkeypatch.setattr(extraction, "walk_dataset", None)
+    monkeypatch.setattr(batches, "walk_dataset", None)
     assert content(make(tmp_path)) == whole
 
 
@@ -301,7 +301,7 @@ def test_features_of_other_versions_are_named(
 EXTRACT = [
     sys.executable,
     "-m",
-    "cli",
+    "probe",
     "extract",
     "--arch",
     "test_resnet",
@@ -345,10 +345,10 @@ def test_a_second_process_waits_and_goes_on_where_ctrl_c_ended_the_first(tmp_pat
 
 def test_ctrl_c_in_a_place_that_swallows_exceptions(tmp_path: Path) -> None:
     code = (
-        "import sys, os, signal; from click.testing import CliRunner; import cli, probe.data\n"
+        "import sys, os, signal, probe.data; from click.testing import CliRunner; from probe.commands import main\n"
         "class Swallow:\n    def __del__(self): os.kill(os.getpid(), signal.SIGINT)\n"
         "def dataset(*a, **k): Swallow(); return None\n"
-        "probe.data.dataset = dataset; sys.argv = ['probe', 'extract', '--arch', 'x']; cli.main()"
+        "probe.data.dataset = dataset; sys.argv = ['probe', 'extract', '--arch', 'x']; main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, len(result.stderr.splitlines())) == (130, 1)

@@ -7,10 +7,10 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-import cli
 import probe
 from probe.backbones.catalog import find_source, list_archs
-from probe.errors import Unreachable
+from probe.base.errors import Unreachable
+from probe.commands import main
 
 MADE = {  # kernel size, widths, poolings: arXiv:1902.07208, appendix
     "larget": (7, [32, 64, 128, 256, 512], 4),
@@ -52,5 +52,5 @@ def test_they_are_listed_cut_and_without_published_weights() -> None:
         probe.backbone("cbr:tinny", "scratch")
     with pytest.raises(probe.ProbeError, match="unknown weights of cbr:tiny"):
         probe.backbone("cbr:tiny", "IMAGENET1K_V1")
-    found = CliRunner().invoke(cli.main, ["archs", "cbr:", "--json"])
+    found = CliRunner().invoke(main, ["archs", "cbr:", "--json"])
     assert json.loads(found.stdout) == list_archs("cbr:*")

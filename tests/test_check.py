@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 from test_study import SMALL, shapes_data
 
-import cli
 from figures.probe_and_trained import probe_and_trained
-from probe import cells
-from probe.checking import cell_table, run_check
-from probe.errors import ProbeError
-from probe.results import read_rows
+from probe.base.errors import ProbeError
+from probe.commands import main
+from probe.records.rows import read_rows
 from probe.settings import Training, Tuning
+from probe.studies import cells
+from probe.studies.check import cell_table, run_check
 
 FAST = Training(epochs=1, draws=100, batch_size=16)
 
@@ -77,7 +77,7 @@ def test_fewer_than_three_taps_are_refused_before_training(tmp_path: Path, monke
 
 
 def test_what_leaves_nothing_to_train_is_told_before_probing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probe.checking.run_layerwise", None)
+    monkeypatch.setattr("probe.studies.check.run_layerwise", None)
     with pytest.raises(ProbeError, match="scratch weights are trained with ftl alone, .* with lp, top-k; add"):
         run_check("resnet10t", ["scratch"], shapes_data(60), strategies=["lp", "top-k"], network=SMALL)
 
@@ -92,11 +92,11 @@ def test_the_command_tells_order_regret_and_seconds(tmp_path: Path) -> None:
              "--image-size", 32,
              "--tap", 0, "--tap", 2, "--tap", 4, "--strategy", "ftl", "--seeds", 1, "--epochs", 1, "--draws", 100,
              "--out", tmp_path / "out"]  # fmt: skip
-    result = CliRunner().invoke(cli.main, list(map(str, shown)))
+    result = CliRunner().invoke(main, list(map(str, shown)))
     assert result.exit_code == 0, result.output
     for words in ("Spearman", "regret in AUROC", "probing took", "check.csv"):
         assert words in result.stdout
-    again = json.loads(CliRunner().invoke(cli.main, [*map(str, shown), "--json"]).stdout)
+    again = json.loads(CliRunner().invoke(main, [*map(str, shown), "--json"]).stdout)
     assert [cell["tap"] for cell in again["cells"]] == ["stem", "layer2.0", "layer4.0"]
     assert {path.suffix for path in (tmp_path / "out").iterdir()} >= {".csv", ".jsonl", ".pdf", ".svg", ".png"}
     assert set(read_rows(tmp_path / "out" / "results.jsonl")["study"]) >= {"layerwise", "finetune", "check"}

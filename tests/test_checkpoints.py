@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 import probe
 from probe.backbones.catalog import Unreachable
-from probe.backbones.checkpoints import read_state
-from probe.errors import ProbeError
+from probe.backbones.state_dicts import read_state
+from probe.base.errors import ProbeError
 
 ARCH, SIZE = "test_resnet", 32  # pixels; timm's smallest network with batch normalisation
 State = dict[str, Tensor]

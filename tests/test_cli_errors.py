@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-import cli
+from probe.commands import main
 
 ARCH = "test_resnet"  # timm's smallest
 
@@ -67,7 +67,7 @@ def write_csv(name: str, head: str, rows: Sequence[str]) -> None:
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.main, arguments, prog_name="probe")
+    return CliRunner().invoke(main, arguments, prog_name="probe")
 
 
 def extract(**changes: str | None) -> list[str]:
@@ -236,7 +236,7 @@ def test_results_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     make_files()
-    monkeypatch.setattr("probe.report.append_rows", full)
+    monkeypatch.setattr("probe.studies.layerwise_words.append_rows", full)
     result = invoke(*layerwise(c_grid="1", draws="100"))
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith(
@@ -280,7 +280,7 @@ def test_a_network_is_built_without_a_warning(name: str) -> None:
 # help
 
 
-def commands(group: click.Group = cli.main, above: str = "") -> dict[str, click.Command]:
+def commands(group: click.Group = main, above: str = "") -> dict[str, click.Command]:
     found: dict[str, click.Command] = {above.strip(): group}
     for name, command in group.commands.items():
         found |= commands(command, f"{above}{name} ") if isinstance(command, click.Group) else {above + name: command}

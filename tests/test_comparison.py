@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from probe.comparison import judge, spearman
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
+from probe.scoring.agreement import judge, spearman
 
 TAPS = ["a", "b", "c", "d"]
 

@@ -12,13 +12,12 @@ from click.testing import CliRunner, Result
 from networks import PREPROCESSING
 from torch import Tensor, nn
 
-import cli
 import probe
 from figures.cost import cost_figure
-from probe import cost
-from probe.backbones import Backbone, Origin, from_module
-from probe.cost import Alive, latency, tap_costs
-from probe.results import append_rows, frame, make_row
+from probe.backbones import Backbone, Origin, cost, from_module
+from probe.backbones.cost import Alive, latency, tap_costs
+from probe.commands import main
+from probe.records.rows import append_rows, frame, make_row
 
 FACTS = {"arch": "mine", "device": "cpu", "threads": 1, "batch_size": 2, "repeats": 3}
 
@@ -160,7 +159,7 @@ def test_with_results_quality_stands_against_time() -> None:
 
 def invoke(*arguments: str) -> Result:
     small = ["cost", "--arch", "test_resnet", "--image-size", "32", "--batch-size", "2", "--repeats", "2"]
-    return CliRunner().invoke(cli.main, [*small, *arguments], prog_name="probe")
+    return CliRunner().invoke(main, [*small, *arguments], prog_name="probe")
 
 
 def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

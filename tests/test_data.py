@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, features
 from sklearn.datasets import load_digits
 
+from probe.base.errors import ProbeError
 from probe.data import SPLITS, Dataset, FileHashes, dataset, make_dataset
 from probe.data.images import ImageArrays, ImageFiles
-from probe.errors import ProbeError
 
 EXAMPLES = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 

@@ -27,12 +27,12 @@ from pydicom.dataset import Dataset as Header
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-import cli
+from probe.base.errors import ProbeError
 from probe.cache.requests import data_fingerprint
+from probe.commands import main
 from probe.data import FileHashes, dataset, make_dataset
 from probe.data.images import ImageArrays, ImageFiles, images_in
 from probe.data.published import TORCHVISION_SETS
-from probe.errors import ProbeError
 from probe.settings import Reading
 
 
@@ -484,11 +484,11 @@ def _quiet() -> Iterator[None]:
 def test_skipped_files_are_recorded(tmp_path: Path) -> None:
     common = ["--arch", "test_resnet", "--weights", "scratch", "--image-size", "32", "--data", str(damaged(tmp_path))]
     out = tmp_path / "out"
-    failed = CliRunner().invoke(cli.main, ["extract", *common], prog_name="probe")
+    failed = CliRunner().invoke(main, ["extract", *common], prog_name="probe")
     assert failed.exit_code == 1
     assert "5.png" in failed.stderr
     options = ["--on-error", "skip", "--window", "0,100", "--draws", "100", "--out", str(out), "--json"]
-    result = CliRunner().invoke(cli.main, ["layerwise", *common, *options], prog_name="probe")
+    result = CliRunner().invoke(main, ["layerwise", *common, *options], prog_name="probe")
     assert result.exit_code == 0, result.stderr
     assert "SKIPPED 4 of 21 images" in result.stderr
     run = json.loads((out / "run.json").read_text())

@@ -19,10 +19,10 @@ from pydicom.pixels.processing import apply_windowing
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from probe.base.errors import ProbeError
 from probe.data.images import ImageFiles
 from probe.data.intensity import limits, to_bytes
 from probe.data.pictures import read_picture
-from probe.errors import ProbeError
 from probe.settings import Reading
 
 EXAMPLES = settings(max_examples=50, deadline=None, derandomize=True, database=None)

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import cli
-from probe import demonstration
-from probe.demonstration import HELD, LABELLED, Demo, run_demo
-from probe.results import read_rows
+from probe.commands import main
+from probe.records.rows import read_rows
+from probe.studies import demo
+from probe.studies.demo import HELD, LABELLED, Demo, run_demo
 
 
 def test_the_second_half_has_few_labelled_images_of_every_class() -> None:
-    first = demonstration._five(0, 1)
-    second = demonstration._labelled(demonstration._five(5, 1), 1)
+    first = demo._five(0, 1)
+    second = demo._labelled(demo._five(5, 1), 1)
     assert (first.name, first.classes) == ("digits 0 to 4", ("0", "1", "2", "3", "4"))
     assert (second.classes, len(first) + len(second)) == (("5", "6", "7", "8", "9"), 1797)
     assert not set(first.ids.tolist()) & set(second.ids.tolist())
@@ -34,8 +34,8 @@ def test_three_sentences_and_a_figure(tmp_path: Path, monkeypatch: pytest.Monkey
         made.append(run_demo(*given, **options, epochs=1))  # type: ignore[arg-type]
         return made[-1]
 
-    monkeypatch.setattr(demonstration, "run_demo", quick)
-    found = CliRunner().invoke(cli.main, ["demo", "--out", str(tmp_path), "--json"])
+    monkeypatch.setattr(demo, "run_demo", quick)
+    found = CliRunner().invoke(main, ["demo", "--out", str(tmp_path), "--json"])
     assert found.exit_code == 0, found.output
     told = json.loads(found.stdout)
     assert len(told["sentences"]) == 3

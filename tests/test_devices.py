@@ -14,14 +14,14 @@ from elsewhere import elsewhere
 import probe
 from analysis.attribution import METHODS, AtTap, attribute
 from analysis.similarity import MinibatchCKA
-from probe import runtime
-from probe.cache import Features
+from probe.base import runtime
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
+from probe.features import Features
 from probe.finetuning.devices import make_fabric
-from probe.prediction_depth import sample_depths
 from probe.probes import MLPSet, fit_mlps, layerwise
 from probe.settings import Batches, Checks, Extraction, MLPSetting, ProbeGrid, Training
+from probe.studies.depth import sample_depths
 from probe.truncation import Truncated, truncate
 from probe.truncation.prediction import predict
 
@@ -83,7 +83,7 @@ def test_mlps(several: bool, there: str) -> None:
 
 @pytest.mark.parametrize("readout", ["knn", "linear"])
 def test_prediction_depth(readout: str, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probe.prediction_depth.ProbeGrid", lambda: GRID)
+    monkeypatch.setattr("probe.studies.depth.ProbeGrid", lambda: GRID)
     here, found = (sample_depths(toy(), k=5, readout=readout, device=device) for device in ("cpu", there))
     pd.testing.assert_frame_equal(found, here)
 
@@ -133,7 +133,7 @@ def test_attribution(method: str, there: str) -> None:
 
 def test_what_fits_is_kept(there: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of what is free: `a` takes 7,200 bytes, `b` and `c` 12,000 each, `wide` 90,000."""
-    monkeypatch.setattr("probe.cache.features.free_memory", lambda device: 2 * 20_000)
+    monkeypatch.setattr("probe.features.features.free_memory", lambda device: 2 * 20_000)
     features = toy()
     kept = features.on(there)
     assert [tap for tap in kept if isinstance(kept.nearest(tap), torch.Tensor)] == ["a", "b"]

@@ -13,7 +13,7 @@ from sklearn.metrics import silhouette_samples
 from threadpoolctl import threadpool_limits
 
 from analysis.embedding import embed, embed_arms, judge, one_label, reduced, subsample
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 ROOT = Path(__file__).parents[1]
 CLASSES = np.repeat(["a", "b", "c"], 30)

@@ -11,11 +11,11 @@ from click.testing import CliRunner, Result
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-import cli
 from figures.embedding_grid import embedding_grid, read_embedding
 from figures.embedding_panel import HUES, MOST, spread_images
 from figures.style import INCH, WIDTHS, save
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
+from probe.commands import main
 from probe.settings import Embedding
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -135,7 +135,7 @@ def test_images_stand_where_their_points_are_and_hide_none() -> None:
 
 
 def run(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli.main, ["embed", *map(str, arguments)])
+    result = CliRunner().invoke(main, ["embed", *map(str, arguments)])
     assert result.exit_code == code, result.output
     return result
 

@@ -9,11 +9,11 @@ from PIL import Image
 
 import probe
 from probe.backbones import Backbone
+from probe.backbones.pooling import pooled
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
-from probe.extraction import transform, walk_dataset
-from probe.pooling import pooled
-from probe.readers import Reader, settle
+from probe.features.batches import transform, walk_dataset
+from probe.features.reader import Reader, settle
 from probe.settings import Extraction
 
 

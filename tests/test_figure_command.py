@@ -12,17 +12,17 @@ from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 from test_figures import words
 
-import cli
 from figures import style
 from figures.frontier import frontier, on_front, tabulate
-from figures.recipes import MODULES, SIZED
+from figures.registry import MODULES, SIZED
 from figures.score_table import score_table
 from figures.strategies import strategies
 from figures.style import INCH, slide
-from probe.differences import strategy_differences
+from probe.commands import main
 from probe.metrics import LOWER_IS_BETTER
-from probe.recommendation import marks
-from probe.results import append_rows, frame, make_row
+from probe.records.rows import append_rows, frame, make_row
+from probe.scoring.differences import strategy_differences
+from probe.scoring.recommendation import marks
 
 ROOT = Path(__file__).parents[1]
 TAPS = ["stem", "layer1.0", "layer2.0"]
@@ -74,7 +74,7 @@ def legend(drawn: Figure) -> list[str]:
 
 
 def figure(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, ["figure", *map(str, arguments)])
+    return CliRunner().invoke(main, ["figure", *map(str, arguments)])
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_an_arm_that_was_skipped_is_still_said(results: Path) -> None:
 @pytest.mark.parametrize("name", ["probe-and-trained", "strategies", "frontier"])
 def test_half_a_column_holds_every_word(name: str, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Figure] = []
-    monkeypatch.setattr("figures.recipes.save", lambda figure, path: drawn.append(figure) or [])
+    monkeypatch.setattr("figures.registry.save", lambda figure, path: drawn.append(figure) or [])
     assert figure(name, "--results", results, "--column", "half").exit_code == 0
     (only,) = drawn
     only.draw_without_rendering()

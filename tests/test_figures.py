@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from figures.depth_curve import depth_curve, weights_name, weights_names
+from figures.depth_curve import depth_curve
 from figures.style import INCH, WIDTHS, paper, save
-from probe.results import frame, make_row
+from probe.records.labels import weights_name, weights_names
+from probe.records.rows import frame, make_row
 
 TAPS = ["stem", "layer1.0", "layer2.0"]
 

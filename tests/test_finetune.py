@@ -18,22 +18,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import lr_scheduler
 
-import cli
 import probe
 from probe import finetuning
 from probe.backbones import Backbone
+from probe.commands import main
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
-from probe.extraction import read_batches, transform
+from probe.features.batches import read_batches, transform
+from probe.features.reader import moments, normalised
 from probe.finetuning import Finetuned
 from probe.finetuning.batches import AUGMENTS, Changed, cut_steps, draw_crop, draw_epoch
+from probe.finetuning.inputs import Pictures
 from probe.finetuning.losses import Objective, balanced_weights
 from probe.finetuning.schedule import factor, is_over, plateau
-from probe.finetuning.sources import Pictures
 from probe.finetuning.training import Run
 from probe.probes import fit_path
-from probe.readers import moments, normalised
-from probe.results import read_rows
+from probe.records.rows import read_rows
 from probe.settings import Batches, ProbeGrid, Training, Tuning
 from probe.settings.training import STRATEGIES
 from probe.truncation import Truncated, read_card
@@ -444,7 +444,7 @@ def test_the_command_writes_model_epochs_and_rows(tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = f"finetune --arch test_resnet --at layer1.0 --weights scratch --image-size 16 --strategy lp --out {out}"
     arguments = f"{words} --epochs 2 --draws 100 --seeds 2 --device cpu --json".split()
-    result = CliRunner().invoke(cli.main, arguments)
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
     assert {Path(file).name for file in told["files"]} == {path.name for path in out.iterdir()}

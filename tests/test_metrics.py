@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 from probe.metrics import (
     MACRO,
     METRICS,
@@ -23,7 +23,7 @@ from probe.metrics import (
 )
 from probe.metrics.calibration import BINS
 from probe.metrics.ranking import Question, sensitivity_at, specificity_at, trace_curves
-from probe.statistics import bootstrap_weights
+from probe.scoring.statistics import bootstrap_weights
 
 NAMES = tuple("abcdefgh")
 SEEDS = st.integers(0, 10_000)

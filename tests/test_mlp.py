@@ -16,7 +16,7 @@ from torch import nn
 
 import probe
 from probe.probes import MLPSet, fit_mlps, mlp
-from probe.probes.networks import generators
+from probe.probes.mlp_batch import generators
 from probe.settings import MLPSetting
 
 TRAIN, HELD = np.arange(0, 150), np.arange(150, 200)

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from test_extraction import tiny_net
 from test_study import SMALL, shapes_data
 
-import cli
 import probe
 from figures.prediction_depth import prediction_depth
 from figures.style import INCH
-from probe.cache import Features
-from probe.errors import ProbeError
-from probe.prediction_depth import depth_rows, extremes, prediction_depths, sample_depths
-from probe.results import read_rows
+from probe.base.errors import ProbeError
+from probe.commands import main
+from probe.features import Features
+from probe.records.rows import read_rows
 from probe.settings import Depths, Extraction
+from probe.studies.depth import depth_rows, extremes, prediction_depths, sample_depths
 
 K = 5
 
@@ -184,7 +184,7 @@ def test_extremes_settle_first_and_last_and_equals_are_drawn() -> None:
 
 
 def invoke(*args: object) -> Any:
-    return CliRunner().invoke(cli.main, ["depth", *map(str, args)])
+    return CliRunner().invoke(main, ["depth", *map(str, args)])
 
 
 def test_the_command_writes_a_row_per_image_and_a_figure(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_the_command_writes_a_row_per_image_and_a_figure(tmp_path: Path) -> None
     assert {row["metric"] for row in json.loads(again.stdout)["rows"]} >= {"settled", "prediction_depth", "k"}
     assert (tmp_path / "out" / "depth.pdf").read_bytes() == (tmp_path / "again" / "depth.pdf").read_bytes()
     redrawn = ["figure", "prediction-depth", "--results", tmp_path / "out", "--out", tmp_path / "redrawn"]
-    assert CliRunner().invoke(cli.main, list(map(str, redrawn))).exit_code == 0
+    assert CliRunner().invoke(main, list(map(str, redrawn))).exit_code == 0
     assert (tmp_path / "out" / "depth.pdf").read_bytes() == (tmp_path / "redrawn" / "depth.pdf").read_bytes()
 
 

@@ -12,13 +12,13 @@ from conftest import StoppedAt
 from safetensors.torch import load_file, save_file
 from test_finetune import QUICK, SIZE, same, some_data
 
-import cli
 import probe
-from probe.backbones.network import hash_tensors
+from probe.backbones.state_dicts import hash_tensors
+from probe.commands import main
 from probe.data import Dataset
 from probe.finetuning import Pretrained, pretrain, read_pretraining
 from probe.finetuning.training import Run
-from probe.results import read_rows
+from probe.records.rows import read_rows
 from probe.settings import Network, Training
 
 NETWORK = Network(image_size=SIZE)
@@ -127,7 +127,7 @@ def test_the_command_gives_weights_to_the_others(tmp_path: Path) -> None:
     common = ["--arch", "test_resnet", "--data", tmp_path / "some.npz", "--image-size", SIZE, "--epochs", 1,
               "--draws", 100]  # fmt: skip
     first = ["pretrain", *common, "--out", tmp_path / "one", "--seed", 1, "--json"]
-    found = CliRunner().invoke(cli.main, list(map(str, first)))
+    found = CliRunner().invoke(main, list(map(str, first)))
     assert found.exit_code == 0, found.output
     told = json.loads(found.stdout)
     assert told["files"][0] == str(tmp_path / "one" / "weights.safetensors")
@@ -136,6 +136,6 @@ def test_the_command_gives_weights_to_the_others(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "one" / "run.json").read_text())["settings"]["card"]["seed"] == 1
     assert set(read_rows(tmp_path / "one" / "results.jsonl")["study"]) == {"pretrain"}
     second = ["finetune", *common, "--at", "layer2.0", "--weights", told["files"][0], "--out", tmp_path / "two"]
-    found = CliRunner().invoke(cli.main, list(map(str, second)))
+    found = CliRunner().invoke(main, list(map(str, second)))
     assert found.exit_code == 0, found.output
     assert "model.safetensors" in found.stdout

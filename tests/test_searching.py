@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from test_check import FAST
 from test_study import SMALL, shapes_data
 
-import cli
-from probe import cells
-from probe.checking import run_check
-from probe.errors import ProbeError
-from probe.searching import search_cut, stage_ends
+from probe.base.errors import ProbeError
+from probe.commands import main
+from probe.studies import cells
+from probe.studies.check import run_check
+from probe.studies.cut_search import search_cut, stage_ends
 
 SIZES = (16, 16, 16, 8, 8, 8, 4, 4, 4, 2, 2)
 TAPS = [{"tap": f"t{i}", "layout": "nchw", "shape": [10 + i, size, size]} for i, size in enumerate(SIZES)]
@@ -125,8 +125,8 @@ def test_the_command_tells_what_the_search_found(tmp_path: Path) -> None:
     shown = ["check", "--arch", "resnet10t", "--weights", "scratch", "--data", tmp_path / "shapes.npz", "--image-size",
              32, "--search", "two-stage", "--strategy", "ftl", "--seeds", 1, "--epochs", 1, "--draws", 100,
              "--out", tmp_path / "out"]  # fmt: skip
-    result = CliRunner().invoke(cli.main, list(map(str, shown)))
+    result = CliRunner().invoke(main, list(map(str, shown)))
     assert result.exit_code == 0, result.output
     assert "networks trained where training everywhere takes 5" in result.stdout
-    told = json.loads(CliRunner().invoke(cli.main, [*map(str, shown), "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(main, [*map(str, shown), "--json"]).stdout)
     assert told["searches"][0]["every"] == 5

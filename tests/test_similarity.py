@@ -28,7 +28,7 @@ from analysis.similarity import (
     rbf_cka,
     svcca,
 )
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 SHAPES = [(50, 8, 12), (20, 40, 8), (15, 60, 50), (4, 3, 3)]
 Array = np.ndarray

@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 
-import cli
 from analysis.similarity import Estimate, cca_coefficients, estimate, half_samples, linear_cka, measure
 from analysis.similarity.tables import cca_table, compare_arms, rows_of_maps
 from figures.cca_boxes import cca_boxes
 from figures.similarity import LINE, heatmaps, lines, shared_taps
 from figures.style import INCH, WIDTHS
-from probe.errors import ProbeError
-from probe.results import append_rows, make_row
+from probe.base.errors import ProbeError
+from probe.commands import main
+from probe.records.rows import append_rows, make_row
 from probe.settings import Comparison
 
 NONE = np.empty((0, 60), int)
@@ -190,7 +190,7 @@ def test_correlations_of_equal_taps_stand_against_noise(tmp_path: Path) -> None:
 
 
 def run(*arguments: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli.main, ["similarity", *map(str, arguments)])
+    result = CliRunner().invoke(main, ["similarity", *map(str, arguments)])
     assert result.exit_code == code, result.output
     return result
 

@@ -18,11 +18,11 @@ from torchvision.models.resnet import Bottleneck
 import probe
 from probe import finetuning
 from probe.backbones import Backbone
+from probe.base.runtime import optional
 from probe.finetuning import State, Strategy
-from probe.finetuning.starts import draw_weights
+from probe.finetuning.initialisation import draw_weights
 from probe.finetuning.strategies import find_strategy
 from probe.finetuning.training import Run
-from probe.runtime import optional
 from probe.settings import Tuning
 from probe.truncation import Truncated, read_card
 from probe.truncation.exports import export

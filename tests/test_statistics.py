@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, norm
 
 from probe.metrics import ones, weighted_auroc
-from probe.statistics import (
+from probe.scoring.statistics import (
     bca_interval,
     bootstrap_weights,
     earliest_sufficient,

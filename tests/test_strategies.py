@@ -15,6 +15,7 @@ from torch.nn import functional
 import probe
 from probe.finetuning import STRATEGIES, State, Strategy
 from probe.finetuning import frozen as frozen_stages
+from probe.finetuning.initialisation import draw_weights
 from probe.finetuning.parts import (
     Pull,
     batchnorms,
@@ -25,7 +26,6 @@ from probe.finetuning.parts import (
     set_modes,
     set_rates,
 )
-from probe.finetuning.starts import draw_weights
 from probe.finetuning.strategies import find_strategy
 from probe.finetuning.training import Run
 from probe.settings import Training, Tuning

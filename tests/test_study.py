@@ -17,19 +17,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_extraction import tiny_net
 
-import cli
 import probe
 from probe import backbones
 from probe.backbones import cuts
-from probe.cache import Features
+from probe.commands import main
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
-from probe.probes import TrainingSet, find_method, fit_taps, layerwise, methods, whole_trial
+from probe.features import Features
+from probe.probes import TrainingSet, find_method, fit_taps, layerwise, methods
 from probe.probes.fitting import Fitted, first_of_equal
-from probe.report import summary_lines
-from probe.results import COLUMNS, append_rows, frame, make_row, read_rows
+from probe.records.rows import COLUMNS, append_rows, frame, make_row, read_rows
+from probe.scoring.trials import whole_trial
 from probe.settings import Extraction, Network, ProbeGrid
-from probe.study import Study, run_layerwise
+from probe.studies.layerwise import Study, run_layerwise
+from probe.studies.layerwise_words import summary_lines
 
 GRID = ProbeGrid(draws=100, c_grid=(0.01, 1.0))
 
@@ -234,7 +235,7 @@ def image_csv(tmp_path: Path) -> Path:
 
 
 def run(*args: object) -> Result:
-    return CliRunner().invoke(cli.main, [str(arg) for arg in args])
+    return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
 def test_the_command_writes_everything_and_prints_json(image_csv: Path, tmp_path: Path) -> None:

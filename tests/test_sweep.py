@@ -16,15 +16,15 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import cli
 import probe
-from probe.cache import Features, make_features, read_features
+from analysis.transferability import transferability
+from probe.commands import main
 from probe.data import draw_folds, draw_order
-from probe.probes import layerwise, sweep, whole_trial
-from probe.probes.trials import subset_trials
+from probe.features import Features, make_features, read_features
+from probe.probes import layerwise, sweep
+from probe.scoring.trials import subset_trials, whole_trial
 from probe.settings import Checks, ProbeGrid
-from probe.study import run_features
-from probe.transferability import transferability
+from probe.studies.layerwise import run_features
 
 GRID = ProbeGrid(
     draws=100,
@@ -450,7 +450,7 @@ def test_what_is_wrong_with_given_features_is_said_in_one_line(tmp_path: Path, c
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.main, ["layerwise", *map(str, arguments)])
+    return CliRunner().invoke(main, ["layerwise", *map(str, arguments)])
 
 
 BAD = {

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 from probe.probes import neighbours
 from probe.probes.centroids import fit_centroids
 from probe.probes.neighbours import TEMPERATURE, fit_neighbours

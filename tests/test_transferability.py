@@ -8,8 +8,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import NearestCentroid
 
-from probe.errors import ProbeError
-from probe.transferability import (
+from analysis.transferability import (
     Spectrum,
     fisher_ratio,
     h_score,
@@ -20,6 +19,7 @@ from probe.transferability import (
     shrunk_h_score,
     transferability,
 )
+from probe.base.errors import ProbeError
 
 SHAPES = [(60, 8), (30, 50)]  # fewer and more features than rows
 

@@ -22,14 +22,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-import cli
 import probe
 from probe.backbones import Backbone, Origin, from_module
+from probe.backbones.pooling import pooled
+from probe.base.runtime import optional
+from probe.commands import main
 from probe.data import find_images
-from probe.extraction import transform
-from probe.pooling import pooled
+from probe.features.batches import transform
 from probe.probes import fit_path
-from probe.runtime import optional
 from probe.settings import Batches
 from probe.truncation import head_from_probe, read_card
 from probe.truncation.exports import export
@@ -407,7 +407,7 @@ def test_images_may_be_named_in_every_way(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.main, arguments, prog_name="probe")
+    return CliRunner().invoke(main, arguments, prog_name="probe")
 
 
 def cut(**changes: str) -> list[str]:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from probe.names import unknown
+from probe.base.lookup import unknown
 
 BASELINES = ("mean", "black", "white", "blur")
 BLUR = 1 / 20  # standard deviation of the blur as a share of the image's side: 11 pixels of 224

@@ -14,7 +14,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 
 @dataclass(frozen=True)

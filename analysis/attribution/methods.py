@@ -12,8 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from analysis.attribution.gradcam import AtTap, differentiable, grad_cam
-from probe.errors import ProbeError
-from probe.names import unknown
+from probe.base.errors import ProbeError
+from probe.base.lookup import unknown
 
 Model = Callable[[Tensor], Tensor]
 PATCHES = 8  # of an image's side: the default size of what occlusion hides

@@ -8,8 +8,8 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from probe.shapes import Groups, RowWeights
-from probe.statistics import bootstrap_weights, percentile_interval
+from probe.base.shapes import Groups, RowWeights
+from probe.scoring.statistics import bootstrap_weights, percentile_interval
 
 COLUMNS = ("arm", "tap", "randomised", "metric", "image", "value")
 KEYS = ["arm", "tap", "randomised", "metric"]

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 from numpy import ndarray
 
-from probe.errors import ProbeError
-from probe.names import unknown
-from probe.shapes import Labels
+from probe.base.errors import ProbeError
+from probe.base.lookup import unknown
+from probe.base.shapes import Labels
 
 ANY, NONE, UNKNOWN = "any finding", "no finding", "unknown"  # of images with several labels
 

@@ -13,8 +13,8 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from analysis.embedding.reduction import COMPONENTS, reduced
-from probe.errors import ProbeError
-from probe.names import check_seed, unknown
+from probe.base.errors import ProbeError
+from probe.base.lookup import check_seed, unknown
 
 METHODS = ("umap", "pca", "tsne")
 

@@ -11,7 +11,7 @@ from sklearn.manifold import trustworthiness
 from sklearn.metrics import silhouette_score
 
 from analysis.similarity.centred import Centred
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
 from analysis.similarity.centred import Centred
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 COMPONENTS = 50  # as van der Maaten and Hinton 2008 (JMLR 9:2579), section 4, take before t-SNE
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from analysis.embedding.methods import embed
 from analysis.embedding.quality import check_images, judge
 from analysis.similarity.centred import Centred, Taps
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 
 def embed_arms(

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from analysis.similarity.centred import Matrix, Taps
 from analysis.similarity.measures import MatrixOf
-from probe.errors import ProbeError
-from probe.shapes import Groups
-from probe.statistics import LEVEL, percentile_interval
+from probe.base.errors import ProbeError
+from probe.base.shapes import Groups
+from probe.scoring.statistics import LEVEL, percentile_interval
 
 
 @dataclass(frozen=True)

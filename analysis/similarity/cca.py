@@ -8,7 +8,7 @@ from numpy import ndarray
 from scipy.linalg import svd, svdvals
 
 from analysis.similarity.centred import Centred, Matrix, centred_pair
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 KEPT = 0.99  # share of the variance that SVCCA keeps
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 BLOCK = 512  # rows read at once
 

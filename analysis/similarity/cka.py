@@ -8,7 +8,7 @@ from numpy import ndarray
 from scipy.spatial.distance import pdist, squareform
 
 from analysis.similarity.centred import Centred, Matrix, centred_pair
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 LEAST = {False: 2, True: 4}  # images for the biased and the unbiased HSIC
 MOST = 4 * 2**30  # bytes of one kernel matrix

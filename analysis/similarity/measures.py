@@ -13,7 +13,7 @@ from analysis.similarity.cka import LEAST, aligned_kernels, rbf_kernel
 from analysis.similarity.neighbours import nearest, overlap
 from analysis.similarity.pairs import cka_matrix
 from analysis.similarity.rotation import alignment, turned
-from probe.names import unknown
+from probe.base.lookup import unknown
 
 MatrixOf = Callable[[Taps, Taps | None], Matrix]  # of the taps of one network, and of another or itself
 

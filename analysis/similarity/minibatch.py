@@ -12,8 +12,8 @@ from torch import Tensor
 from analysis.similarity.bands import Estimate, band, half_samples
 from analysis.similarity.centred import Matrix
 from analysis.similarity.cka import LEAST, hsic, normalised
-from probe.errors import ProbeError
-from probe.statistics import LEVEL
+from probe.base.errors import ProbeError
+from probe.scoring.statistics import LEVEL
 
 COLUMNS = 2**14  # of flattened maps, multiplied at once: 32 images of them stay in a core's cache
 FEWEST = LEAST[True]

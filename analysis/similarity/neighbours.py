@@ -6,7 +6,7 @@ from numpy import ndarray
 from numpy.typing import NDArray
 
 from analysis.similarity.centred import BLOCK, Centred, centred_pair
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 
 def mutual_knn(x: Shaped[ndarray, "n d1"], y: Shaped[ndarray, "n d2"], *, k: int = 10) -> float:

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from probe.audit.copies import perceptual_hash
 from probe.audit.findings import Finding, count, listed
+from probe.base.errors import ProbeError
 from probe.data import Dataset
 from probe.data.images import ImageFiles
-from probe.errors import ProbeError
 
 THUMBNAIL = 16  # pixels a side
 

@@ -13,11 +13,11 @@ from timm.models import get_pretrained_cfg
 from torch import nn
 
 from probe.backbones.cbr import CBR, IMAGE_SIZE, LAYOUTS
-from probe.backbones.checkpoints import AUXILIARY
 from probe.backbones.network import Preprocessing
 from probe.backbones.published import HUB, Published, in_torch_hub, on_hub, require
-from probe.errors import Unreachable
-from probe.names import unknown
+from probe.backbones.state_dicts import AUXILIARY
+from probe.base.errors import Unreachable
+from probe.base.lookup import unknown
 
 TORCHVISION, SMALL = "torchvision:", "cbr:"
 

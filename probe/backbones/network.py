@@ -1,16 +1,15 @@
 """A backbone: an ordered run of named stages, and the head that turns the last into the network's output."""
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from probe.backbones.stages import Stage
-from probe.errors import ProbeError
-from probe.names import find_index
+from probe.backbones.state_dicts import hash_tensors
+from probe.base.errors import ProbeError
+from probe.base.lookup import find_index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +37,6 @@ class Origin:
     level: str
     preprocessing: Preprocessing
     modules: tuple[str, ...] = ()
-
-
-def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of named tensors, whatever their order."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return digest.hexdigest()
 
 
 class Backbone(nn.Module):

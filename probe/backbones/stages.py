@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from probe.backbones.cuts import Cut
 from probe.backbones.tracing import BATCHES, Flow, holds_tensor
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 HEAD = "head"
 

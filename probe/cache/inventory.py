@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from probe.base.errors import ProbeError
+from probe.base.lookup import unknown
 from probe.cache.manifest import FORMAT, NAME, Unusable, read_loosely, read_manifest
 from probe.cache.store import Store
-from probe.errors import ProbeError
-from probe.names import unknown
 
 DIGEST = re.compile("[0-9a-f]{32}")
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from probe.cache.signed import Damaged, read_signed
+from probe.base.files import Damaged, read_signed
 
 FORMAT = 2  # of the cache folder
 FIELDS = {"request", "origin", "taps", "rows", "batch_size", "chunks"}

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probe.base.files import Damaged, read_signed, write_signed
+from probe.base.runtime import log, versions
 from probe.cache.manifest import FORMAT, digest_of, is_unsigned, read_loosely
-from probe.cache.signed import Damaged, read_signed, write_signed
 from probe.data import Dataset, FileHashes
-from probe.runtime import log, versions
 from probe.settings import Extraction
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from probe.base.errors import ProbeError
+from probe.base.files import replace_text, sweep, write_signed
+from probe.base.runtime import log
 from probe.cache.arrays import ArrayFile, blocks, checksum_of
 from probe.cache.manifest import NAME, Unusable, read_manifest
-from probe.cache.signed import replace_text, sweep, write_signed
-from probe.errors import ProbeError
-from probe.runtime import log
 
 CHUNK = 256  # rows, rounded up to whole batches
 ROWS = "rows.csv"

@@ -9,11 +9,11 @@ from typing import Any
 
 from filelock import Timeout
 
+from probe.base.errors import ProbeError
 from probe.cache.inventory import Entry, entries, find, iso_time, store_of
 from probe.cache.manifest import NAME, Unusable, read_manifest
 from probe.cache.requests import RECIPES, Notebook
 from probe.cache.store import lock_of
-from probe.errors import ProbeError
 
 DAY = 86400  # seconds
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from probe.base.errors import ProbeError
 from probe.commands.options import arch_text, as_json, cache_folder, data_source, out_folder, settings, weights_text
-from probe.errors import ProbeError
+from probe.records.text import text_table
 from probe.settings import Attribution, Batches, Network, Reading
-from probe.tables import text_table
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 WHERE = {  # metric: head of its column
@@ -61,11 +61,11 @@ def attribute(
         raise click.UsageError("Missing option '--arch', or '--model': give one or both")
     if not arch and (taps or weights):
         raise click.UsageError("--at and --weights go with --arch; a saved network has its own")
-    from probe.commands.asked import places_of
-    from probe.commands.attributed import explain, probed_arms, saved_arms
+    from probe.base.runtime import check_folder, default_folder
     from probe.data import dataset, find_masks
-    from probe.results import to_json
-    from probe.runtime import check_folder, default_folder
+    from probe.records.rows import to_json
+    from probe.studies.attribution import explain, probed_arms, saved_arms
+    from probe.studies.attribution_maps import places_of
 
     check_folder(out)
     images = dataset(data, seed=seed, cache=cache, **asdict(reading))
@@ -92,7 +92,7 @@ def _write(explained: Any, method: str, out: Path) -> list[str]:
 
     from figures.attribution_panel import figures_of
     from figures.style import save
-    from probe.results import append_rows
+    from probe.records.rows import append_rows
 
     out.mkdir(parents=True, exist_ok=True)
     stem = out / f"attribution_{method}"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from probe.base.errors import ProbeError
 from probe.commands.options import as_json, cache_folder
-from probe.errors import ProbeError
-from probe.tables import text_table
+from probe.records.text import text_table
 
 
 @click.group("cache")
@@ -33,7 +33,7 @@ def cache_ls(cache: Path | None, as_json: bool) -> None:
     Example:
       probe cache ls
     """
-    from probe.cache import default_folder
+    from probe.base.runtime import default_folder
     from probe.cache.inventory import entries
 
     found = entries(cache or default_folder())
@@ -57,7 +57,7 @@ def cache_verify(digests: Sequence[str], cache: Path | None, as_json: bool) -> N
     Example:
       probe cache verify
     """
-    from probe.cache import default_folder
+    from probe.base.runtime import default_folder
     from probe.cache.upkeep import verify_all
 
     findings = verify_all(cache or default_folder(), digests)
@@ -89,7 +89,7 @@ def cache_rm(
     """
     if bool(digests) + everything + (older_than is not None) != 1:
         raise click.UsageError("name DIGESTS, or give --all, or --older-than DAYS: one of the three")
-    from probe.cache import default_folder
+    from probe.base.runtime import default_folder
     from probe.cache.upkeep import remove_all
 
     removed, kept = remove_all(cache or default_folder(), digests, older_than)
@@ -114,7 +114,7 @@ def cache_size(cache: Path | None, as_json: bool) -> None:
     Example:
       probe cache size
     """
-    from probe.cache import default_folder
+    from probe.base.runtime import default_folder
     from probe.cache.inventory import size
 
     found = size(cache or default_folder())

@@ -49,9 +49,9 @@ def check(
     from figures.probe_and_trained import probe_and_trained
     from figures.strategies import strategies as compare_strategies
     from figures.style import save
-    from probe.checking import cell_table, difference_table, run_check, write_check
-    from probe.results import to_json
-    from probe.runtime import check_folder
+    from probe.base.runtime import check_folder
+    from probe.records.rows import to_json
+    from probe.studies.check import cell_table, difference_table, run_check, write_check
 
     check_folder(out)
     found = run_check(
@@ -74,9 +74,9 @@ def check(
 
 
 def _lines(found: Any, metric: str) -> list[str]:
-    from probe.checking import cell_table
-    from probe.report import metric_name
-    from probe.tables import text_table
+    from probe.records.text import text_table
+    from probe.studies.check import cell_table
+    from probe.studies.layerwise_words import metric_name
 
     table = cell_table(found).groupby(["weights", "tap", "strategy"], sort=False).mean(numeric_only=True).reset_index()
     cells = [
@@ -98,7 +98,7 @@ def _lines(found: Any, metric: str) -> list[str]:
 
 
 def _searched(weights: str, strategy: str, search: Any, metric: str) -> list[str]:
-    from probe.report import metric_name
+    from probe.studies.layerwise_words import metric_name
 
     lines = [
         f"{weights}, {strategy}: searched at {', '.join(search.ends)}, then at {', '.join(search.around) or 'none'}: "

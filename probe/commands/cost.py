@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from probe.base.errors import ProbeError
 from probe.commands.options import as_json, one_arch, out_folder, settings
-from probe.errors import ProbeError
+from probe.records.text import text_table
 from probe.settings import Network
-from probe.tables import text_table
 
 
 @click.command()
@@ -43,9 +43,9 @@ def cost(
     from figures.cost import cost_figure
     from figures.style import save
     from probe.backbones import backbone
-    from probe.cost import tap_costs
-    from probe.results import to_json
-    from probe.runtime import check_folder, hardware, pick_device
+    from probe.backbones.cost import tap_costs
+    from probe.base.runtime import check_folder, hardware, pick_device
+    from probe.records.rows import to_json
 
     check_folder(out)
     place = pick_device(device)
@@ -67,7 +67,7 @@ def cost(
 
 def _scores(results: Path, arch: str, taps: Sequence[str]) -> Any:
     """The scores of linear probes at the taps of an architecture."""
-    from probe.results import read_rows
+    from probe.records.rows import read_rows
 
     rows = read_rows(results)
     probes = rows["study"].eq("layerwise") & rows["method"].eq("linear") & rows["metric"].eq("auroc")

@@ -29,9 +29,9 @@ def audit(
     """
     from probe.audit import audit_dataset
     from probe.audit.words import audit_lines, write_audit
+    from probe.base.runtime import check_folder
     from probe.data import TornGroups, dataset
-    from probe.results import to_json
-    from probe.runtime import check_folder
+    from probe.records.rows import to_json
 
     check_folder(out)
     try:

@@ -23,9 +23,9 @@ def demo(seed: int, out: Path, cache: Path | None, as_json: bool) -> None:
     """
     from figures.probe_and_trained import probe_and_trained
     from figures.style import save
-    from probe.demonstration import run_demo
-    from probe.results import to_json
-    from probe.runtime import check_folder
+    from probe.base.runtime import check_folder
+    from probe.records.rows import to_json
+    from probe.studies.demo import run_demo
 
     check_folder(out)
     found = run_demo(out, seed=seed, cache=cache)

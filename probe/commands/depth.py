@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
+from probe.base.errors import ProbeError
 from probe.commands.options import as_json, cache_folder, data_source, one_arch, one_weights, out_folder, settings
-from probe.errors import ProbeError
+from probe.records.text import text_table
 from probe.settings import Depths, Extraction, Network, Reading
-from probe.tables import text_table
 
 SHOWN = 8  # images in each row of the figure
 
@@ -33,11 +33,11 @@ def depth(
     Example:
       probe depth --arch resnet50 --data my_images/labels.csv
     """
+    from probe.base.runtime import check_folder, default_folder, probing_device
     from probe.data import dataset
-    from probe.prediction_depth import depth_rows, sample_depths
-    from probe.recipes import features_of
-    from probe.results import append_rows, to_json
-    from probe.runtime import check_folder, default_folder, probing_device
+    from probe.features.named import features_of
+    from probe.records.rows import append_rows, to_json
+    from probe.studies.depth import depth_rows, sample_depths
 
     check_folder(out)
     images = dataset(data, seed=seed, cache=cache, **asdict(reading))
@@ -82,10 +82,10 @@ def _interval(row: Any) -> list[str]:
 def _draw(features: Any, table: Any, depths: Depths, seed: int, out: Path) -> list[str]:
     import numpy as np
 
-    from figures.depth_curve import weights_name
     from figures.prediction_depth import figure_of
     from figures.style import save
-    from probe.prediction_depth import extremes
+    from probe.records.labels import weights_name
+    from probe.studies.depth import extremes
 
     data, origin = features.data, features.origin
     readout = f"{depths.k} nearest neighbours" if depths.readout == "knn" else "linear probes"

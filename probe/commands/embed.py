@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from probe.commands.compared import features_by_arm
+from probe.base.errors import ProbeError
+from probe.base.lookup import find_index
 from probe.commands.options import (
     as_json,
     cache_folder,
@@ -19,10 +20,9 @@ from probe.commands.options import (
     several_archs,
     several_weights,
 )
-from probe.errors import ProbeError
-from probe.names import find_index
+from probe.records.text import text_table
 from probe.settings import Embedding, Extraction, Network, Reading
-from probe.tables import text_table
+from probe.studies.similarity import features_by_arm
 
 SPREAD = 6  # taps drawn by default
 THUMBNAIL = 64  # pixels
@@ -56,9 +56,9 @@ def embed(
         raise click.UsageError("Missing option '--arch', or '--features': give one or both")
     if thumbnails and not archs:
         raise click.UsageError("--thumbnails shows images, and features made elsewhere come without: give '--arch' too")
+    from probe.base.runtime import check_folder
     from probe.data import dataset
-    from probe.results import to_json
-    from probe.runtime import check_folder
+    from probe.records.rows import to_json
 
     check_folder(out)
     images = dataset(data, seed=seed, cache=cache, **asdict(reading)) if archs else None

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from probe.commands.options import as_json, cache_folder, data_source, one_arch, one_weights, settings
+from probe.records.text import text_table
 from probe.settings import Extraction, Network, Reading
-from probe.tables import text_table
 
 
 @click.command()
@@ -36,9 +36,9 @@ def extract(
     Example:
       probe extract --arch resnet50 --weights scratch
     """
+    from probe.base.runtime import default_folder
     from probe.data import dataset
-    from probe.recipes import features_of
-    from probe.runtime import default_folder
+    from probe.features.named import features_of
 
     table = dataset(data, seed=seed, cache=cache, **asdict(reading))
     features = features_of(arch, weights, table, seed, network, extraction, cache or default_folder())

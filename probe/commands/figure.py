@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from probe.base.errors import ProbeError, reason
 from probe.commands.options import as_json
-from probe.errors import ProbeError, reason
 
 
 @click.command()
@@ -32,13 +32,13 @@ def figure(
     Example:
       probe figure depth-curve --results results --column full
     """
-    from figures.recipes import MODULES, SIZED, about
-    from figures.results import Results
-    from probe.names import unknown
-    from probe.recommendation import marks
-    from probe.results import to_json
-    from probe.runtime import check_folder
-    from probe.tables import text_table
+    from figures.registry import MODULES, SIZED, about
+    from probe.base.lookup import unknown
+    from probe.base.runtime import check_folder
+    from probe.records.folder import Results
+    from probe.records.rows import to_json
+    from probe.records.text import text_table
+    from probe.scoring.recommendation import marks
 
     if listed:
         lines = {each: about(each) for each in MODULES}
@@ -67,7 +67,7 @@ def figure(
 
 def _rows(folder: Path, dataset: str | None) -> Any:
     """The rows that the folder holds of one data set."""
-    from probe.results import frame, read_rows
+    from probe.records.rows import frame, read_rows
 
     rows = read_rows(folder / "results.jsonl") if (folder / "results.jsonl").is_file() else frame([])
     known = rows["dataset"].dropna().unique().tolist()
@@ -80,8 +80,8 @@ def _rows(folder: Path, dataset: str | None) -> Any:
 
 def _draw(names: list[str], found: Any, out: Path, every: bool) -> tuple[list[str], dict[str, str]]:
     """The files, and what there is nothing for; when a single figure is asked for, that is an error."""
-    from figures.recipes import draw
-    from figures.results import Damaged, Missing
+    from figures.registry import draw
+    from probe.records.folder import Damaged, Missing
 
     out.mkdir(parents=True, exist_ok=True)
     files: list[str] = []

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, weights_text
-from probe.commands.trained import score_table, scores, write_training
 from probe.settings import Head, Network, Reading, Training, Tuning
 from probe.settings.training import STRATEGIES
+from probe.studies.finetune import score_table, scores, write_training
 
 if TYPE_CHECKING:
     from probe.finetuning import Finetuned
@@ -48,11 +48,11 @@ def finetune(
       probe finetune --arch resnet50 --at layer3.2 --strategy lp-ft --data my_images/labels.csv
     """
     from probe.backbones import backbone
+    from probe.base.runtime import check_folder
     from probe.data import dataset
     from probe.finetuning import finetune as train
     from probe.finetuning.devices import is_first
-    from probe.results import to_json
-    from probe.runtime import check_folder
+    from probe.records.rows import to_json
     from probe.truncation import truncate
 
     check_folder(out)

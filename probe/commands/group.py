@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 log = logging.getLogger("probe")
 STOPPED = "probe: stopped; what is finished is kept, and the same command goes on from there"

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from probe.base.errors import ProbeError
 from probe.commands.options import (
     as_json,
     cache_folder,
@@ -18,7 +19,6 @@ from probe.commands.options import (
     several_archs,
     several_weights,
 )
-from probe.errors import ProbeError
 from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
 
 
@@ -58,10 +58,10 @@ def layerwise(
         raise click.BadParameter("at least 1", param_hint="--seeds")
     if bool(archs) == bool(features):
         raise click.UsageError("Missing option '--arch', or '--features': give one of the two")
-    from probe.report import facts, summary_lines, write_study
-    from probe.results import to_json
-    from probe.runtime import check_folder
-    from probe.study import run_features, run_layerwise
+    from probe.base.runtime import check_folder
+    from probe.records.rows import to_json
+    from probe.studies.layerwise import run_features, run_layerwise
+    from probe.studies.layerwise_words import facts, summary_lines, write_study
 
     check_folder(out)
     how: dict[str, Any] = {"probes": probes, "grid": probegrid, "checks": checks}

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, weights_text
-from probe.commands.trained import score_table, scores, write_training
 from probe.settings import Network, Reading, Training
+from probe.studies.finetune import score_table, scores, write_training
 
 
 @click.command()
@@ -31,10 +31,10 @@ def pretrain(
     Example:
       probe pretrain --arch resnet50 --data chest_xrays/ --out pretrained
     """
+    from probe.base.runtime import check_folder
     from probe.finetuning import pretrain as train
     from probe.finetuning.devices import is_first
-    from probe.results import to_json
-    from probe.runtime import check_folder
+    from probe.records.rows import to_json
 
     check_folder(out)
     how: dict[str, Any] = {"reading": reading, "network": network, "training": training, "cache": cache}

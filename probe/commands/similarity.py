@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from probe.commands.compared import of_features, of_maps
+from probe.base.errors import ProbeError
 from probe.commands.options import (
     as_json,
     cache_folder,
@@ -21,9 +21,9 @@ from probe.commands.options import (
     several_archs,
     several_weights,
 )
-from probe.errors import ProbeError
+from probe.records.text import text_table
 from probe.settings import Comparison, Extraction, Network, Reading
-from probe.tables import text_table
+from probe.studies.similarity import of_features, of_maps
 
 
 @click.command()
@@ -60,9 +60,9 @@ def similarity(
         raise click.UsageError("--results draws scores over canonical correlations: take --measure svcca or pwcca")
     from figures.similarity import figures_of
     from figures.style import save
+    from probe.base.runtime import check_folder
     from probe.data import dataset
-    from probe.results import to_json
-    from probe.runtime import check_folder
+    from probe.records.rows import to_json
 
     check_folder(out)
     images = dataset(data, seed=seed, cache=cache, **asdict(reading)) if archs else None
@@ -143,7 +143,7 @@ def _correlations(
 
 def _scores(results: Path, origin: Mapping[str, Any]) -> dict[str, float]:
     """The test AUROC of every tap of a network in results, the mean over seeds."""
-    from probe.results import read_rows
+    from probe.records.rows import read_rows
 
     rows = read_rows(results)
     wanted = {

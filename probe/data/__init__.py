@@ -2,9 +2,9 @@
 
 from probe.data.arrays import read_npz
 from probe.data.fingerprints import FileHashes
+from probe.data.loading import dataset
 from probe.data.manifests import read_labels
 from probe.data.masks import Masks, find_masks
-from probe.data.sources import dataset
 from probe.data.splits import SPLITS, draw_folds, draw_order
 from probe.data.table import Dataset, Images, TornGroups, make_dataset
 from probe.data.unlabelled import find_images

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.base.errors import ProbeError, reason
 from probe.data.images import ImageArrays
 from probe.data.splits import SPLITS
 from probe.data.table import Dataset, make_dataset
-from probe.errors import ProbeError, reason
 
 
 def read_arrays(path: Path, seed: int, classes: Sequence[str] = ()) -> Dataset:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from probe.errors import ProbeError
-from probe.runtime import log
+from probe.base.errors import ProbeError
+from probe.base.runtime import log
 
 TOGETHER = 1000  # files noted at once, so that a killed run has not read all for nothing
 CHECK = 8  # digits of the checksum that stands after what is remembered

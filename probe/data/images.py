@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from probe.base.runtime import log
 from probe.data.dicom import SUFFIXES as DICOM
 from probe.data.dicom import is_dicom, need_pydicom, read_dicom
 from probe.data.fingerprints import FileHashes
 from probe.data.nifti import SUFFIXES as NIFTI
 from probe.data.nifti import Volumes, is_nifti, need_nibabel, volume_of
 from probe.data.pictures import read_picture
-from probe.runtime import log
 from probe.settings import Reading
 
 RULES = 2  # counts up when the same file would give other pixels

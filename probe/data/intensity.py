@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 from probe.settings import Reading
 
 PERCENTILES = (0.5, 99.5)  # as nnU-Net clips, Isensee et al. 2021 (doi:10.1038/s41592-020-01008-z)

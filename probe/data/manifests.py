@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from probe.base.errors import ProbeError, reason
+from probe.base.runtime import log, optional
 from probe.data.nifti import volume_of
 from probe.data.screening import Listed, is_there
 from probe.data.table import UNKNOWN
-from probe.errors import ProbeError, reason
-from probe.runtime import log, optional
 
 SUFFIXES = (".csv", ".parquet")
 NOT_LABELS = ("file", "id", "split", "group")

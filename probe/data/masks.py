@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from probe.base.errors import ProbeError, reason
+from probe.base.runtime import log
 from probe.data.images import images_in, stem
 from probe.data.table import Dataset
-from probe.errors import ProbeError, reason
-from probe.runtime import log
 
 CORNERS = (("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"))
 FORMS = "a folder of mask images named as the images are, or a .csv of boxes with the columns file,x0,y0,x1,y1"

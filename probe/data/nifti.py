@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from probe.base.errors import ProbeError, reason
+from probe.base.runtime import optional
 from probe.data.intensity import limits, to_bytes
-from probe.errors import ProbeError, reason
-from probe.runtime import optional
 from probe.settings import Reading
 
 SUFFIXES = (".nii", ".nii.gz")

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from probe.base.errors import ProbeError, reason
 from probe.data.intensity import limits, to_bytes
-from probe.errors import ProbeError, reason
 from probe.settings import Reading
 
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")  # modes of more than 8 bits

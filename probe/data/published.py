@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from probe.base.errors import ProbeError, reason
+from probe.base.lookup import unknown
+from probe.base.runtime import optional
 from probe.data.arrays import read_arrays
 from probe.data.fingerprints import FileHashes
 from probe.data.images import RULES
 from probe.data.pictures import as_rgb
 from probe.data.table import Dataset, make_dataset
-from probe.errors import ProbeError, reason
-from probe.names import unknown
-from probe.runtime import optional
 
 MEDMNIST, TORCHVISION = "medmnist:", "torchvision:"  # before the name, as in --arch torchvision:resnet18
 

@@ -10,13 +10,13 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from probe.base.errors import ProbeError
+from probe.base.runtime import log
 from probe.data.dicom import read_patient
 from probe.data.fingerprints import FileHashes
 from probe.data.images import ImageFiles
 from probe.data.nifti import volume_of
 from probe.data.table import Dataset, make_dataset
-from probe.errors import ProbeError
-from probe.runtime import log
 from probe.settings import Reading
 
 

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 
 SPLITS = ("train", "val", "test")
 FIFTHS = 5  # three of train, one of val, one of test

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from probe.base.errors import ProbeError
+from probe.base.runtime import log
 from probe.data.fingerprints import FileHashes
 from probe.data.splits import SPLITS, draw_splits
-from probe.errors import ProbeError
-from probe.runtime import log
 
 AVERAGES = ("macro", "micro")  # in the column of results that names the class
 UNKNOWN = -1  # a label of multi-label data that nobody has stated

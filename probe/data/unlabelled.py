@@ -5,15 +5,15 @@ from dataclasses import asdict
 from functools import cache as once
 from pathlib import Path
 
+from probe.base.errors import ProbeError
+from probe.base.runtime import default_folder
 from probe.data.fingerprints import FileHashes
 from probe.data.images import ImageFiles, images_in
+from probe.data.loading import dataset
 from probe.data.manifests import SUFFIXES, read_files
 from probe.data.nifti import volume_of
 from probe.data.screening import is_there, left_out
-from probe.data.sources import dataset
 from probe.data.table import Images
-from probe.errors import ProbeError
-from probe.runtime import default_folder
 from probe.settings import Reading
 
 FORMS = "image files, a folder, a .csv or .parquet with a column 'file', or a data set as 'probe layerwise' takes it"

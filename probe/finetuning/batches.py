@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
+from probe.base.errors import ProbeError
+from probe.base.shapes import Labels
 from probe.data import Images
-from probe.errors import ProbeError
-from probe.shapes import Labels
 
 Rows = NDArray[np.int64]
 # Share of the area, and width over height: torchvision's RandomResizedCrop by default, and a mild one of our choice.

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import torch
 
-from probe.errors import ProbeError, reason
+from probe.base.errors import ProbeError, reason
 
 
 def keep(path: Path, request: str, state: dict[str, Any]) -> None:

@@ -8,9 +8,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
+from probe.base.runtime import pick_device
 from probe.finetuning.parts import batchnorms
-from probe.runtime import pick_device
 from probe.settings import Training
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}

@@ -12,11 +12,11 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from probe.backbones import Backbone
-from probe.cache import Walk, keep_arrays
+from probe.base.runtime import log
 from probe.cache.requests import network_request
 from probe.data import Dataset
-from probe.finetuning.sources import Outputs, Source
-from probe.runtime import log
+from probe.features.extraction import Walk, keep_arrays
+from probe.finetuning.inputs import Outputs, Source
 from probe.settings import Extraction, Training
 from probe.truncation import Truncated
 

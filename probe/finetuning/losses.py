@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from probe.shapes import Labels
+from probe.base.shapes import Labels
 
 
 class Objective:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 from probe.finetuning.strategies import State, Strategy
 from probe.settings import Training
 from probe.truncation import Truncated

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from probe.backbones import Backbone, backbone
 from probe.backbones.catalog import find_source, seeded
-from probe.backbones.checkpoints import CARD
-from probe.backbones.network import hash_tensors
+from probe.backbones.state_dicts import CARD, hash_tensors
+from probe.base.errors import ProbeError, reason
+from probe.base.runtime import log, versions
 from probe.data import Dataset, dataset
-from probe.errors import ProbeError, reason
 from probe.finetuning.devices import is_first
 from probe.finetuning.runs import Finetuned, finetune
-from probe.runtime import log, versions
 from probe.settings import Network, Reading, Training
 from probe.truncation import truncate
 from probe.truncation.files import check_model_file, write_tensors

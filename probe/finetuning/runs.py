@@ -12,28 +12,28 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from probe.backbones.network import hash_tensors
+from probe.backbones.state_dicts import hash_tensors
+from probe.base.errors import ProbeError
+from probe.base.lookup import check_seed, unknown
+from probe.base.runtime import default_folder, log, versions
 from probe.cache.manifest import digest_of
 from probe.cache.requests import data_fingerprint
 from probe.data import Dataset, FileHashes
-from probe.errors import ProbeError
+from probe.features.reader import full_precision
 from probe.finetuning.checkpoints import keep, recall
 from probe.finetuning.devices import make_fabric
 from probe.finetuning.frozen import through_frozen
+from probe.finetuning.initialisation import draw_weights, start_from_probe
+from probe.finetuning.inputs import Pictures, Source
 from probe.finetuning.losses import balanced_weights
 from probe.finetuning.parts import check_fits
-from probe.finetuning.sources import Pictures, Source
-from probe.finetuning.starts import draw_weights, start_from_probe
 from probe.finetuning.strategies import Strategy, find_strategy
 from probe.finetuning.training import Run
 from probe.metrics import MACRO, METRICS, score
-from probe.names import check_seed, unknown
-from probe.probes import whole_trial
-from probe.probes.rows import score_rows
-from probe.probes.weighing import weigh
-from probe.readers import full_precision
-from probe.results import frame
-from probe.runtime import default_folder, log, versions
+from probe.records.rows import frame
+from probe.scoring.rows import score_rows
+from probe.scoring.trials import whole_trial
+from probe.scoring.weighing import weigh
 from probe.settings import ProbeGrid, Training, Tuning
 from probe.truncation import Truncated
 

@@ -7,8 +7,8 @@ Numbers that neither states are our choice.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from probe.errors import ProbeError
-from probe.names import unknown
+from probe.base.errors import ProbeError
+from probe.base.lookup import unknown
 from probe.settings import Tuning
 
 PARTS = ("all", "batchnorm", "biases")

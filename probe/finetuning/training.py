@@ -10,10 +10,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
+from probe.base.errors import ProbeError
 from probe.data import Dataset
-from probe.errors import ProbeError
 from probe.finetuning.batches import Rows, cut_steps, draw_epoch
 from probe.finetuning.devices import add_up, drawing_from, share_statistics
+from probe.finetuning.initialisation import score_of
+from probe.finetuning.inputs import Source
 from probe.finetuning.losses import Objective, balanced_weights
 from probe.finetuning.parts import (
     Pull,
@@ -25,8 +27,6 @@ from probe.finetuning.parts import (
     set_rates,
 )
 from probe.finetuning.schedule import factor, is_over
-from probe.finetuning.sources import Source
-from probe.finetuning.starts import score_of
 from probe.finetuning.strategies import Strategy
 from probe.metrics import LOWER_IS_BETTER
 from probe.settings import Training

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.base.shapes import Answers, Counts, Labels, Probabilities
 from probe.metrics.names import MACRO, Scores, by_class
 from probe.metrics.sums import add_columns, add_up, ratio
-from probe.shapes import Answers, Counts, Labels, Probabilities
 
 CALIBRATION = ("log_loss", "brier", "ece")
 BINS = 15  # of equal width, closed on the right; Guo et al. 2017

@@ -8,13 +8,13 @@ from collections.abc import Collection
 
 import numpy as np
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
+from probe.base.lookup import unknown
+from probe.base.shapes import Answers, Counts, Labels, Probabilities, RowWeights
 from probe.metrics.calibration import CALIBRATION, label_probability_scores, probability_scores
 from probe.metrics.decisions import DECISIONS, KAPPA, decision_scores, quadratic_kappa
 from probe.metrics.names import MACRO, MICRO, Scores, by_class
 from probe.metrics.ranking import RANKING, Question, trace_curves
-from probe.names import unknown
-from probe.shapes import Answers, Counts, Labels, Probabilities, RowWeights
 
 METRICS = (*RANKING, *DECISIONS, *CALIBRATION, KAPPA)
 LOWER_IS_BETTER = frozenset(CALIBRATION)

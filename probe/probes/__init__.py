@@ -6,10 +6,10 @@ from probe.probes.linear import TrainingSet, fit_path, fit_paths
 from probe.probes.methods import METHODS, find_method
 from probe.probes.mlp import MLPSet, fit_mlps
 from probe.probes.neighbours import fit_neighbours
-from probe.probes.rows import gap_of
-from probe.probes.sizes import STUDY as TRAINING_SIZE
 from probe.probes.sweep import PROBES, Draws, Sweep, check_request, layerwise, sweep
-from probe.probes.trials import Trial, whole_trial
+from probe.records.rows import TRAINING_SIZE
+from probe.scoring.rows import gap_of
+from probe.scoring.trials import Trial, whole_trial
 
 __all__ = [
     "METHODS",

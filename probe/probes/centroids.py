@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
+from probe.base.shapes import Labels, ProbabilitiesAt
 from probe.probes.readout import Readable, blocks, check_finite, named, shown_and_known
-from probe.shapes import Labels, ProbabilitiesAt
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache import Features
+from probe.features import Features
 from probe.metrics import LOWER_IS_BETTER, MACRO, score
 from probe.probes.fitting import Fitted, job_of, score_members
 from probe.probes.methods import Job
-from probe.probes.rows import Rows, describe, score_rows
-from probe.probes.trials import Trial
-from probe.probes.weighing import Weighing, mixture
+from probe.scoring.rows import Rows, describe, score_rows
+from probe.scoring.trials import Trial
+from probe.scoring.weighing import Weighing, mixture
 from probe.settings import Checks
 
 NAMES = {"permuted": "permuted labels", "noise": "noise"}  # what stands behind the method in the rows

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 from probe.probes.readout import CHUNK, Readable, rows_of
 
 IN_MEMORY = 2 << 30  # bytes of columns; larger designs are read from the features again for every product

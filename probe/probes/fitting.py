@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache import Features
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
+from probe.base.shapes import RowWeights
+from probe.features import Features
 from probe.metrics import LOWER_IS_BETTER, MACRO, Scores, ones, score
 from probe.probes.methods import Job, Method
 from probe.probes.readout import Readable
-from probe.probes.trials import Trial
-from probe.shapes import RowWeights
+from probe.scoring.trials import Trial
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from probe.base.runtime import in_threads, one_thread
+from probe.base.shapes import Features2d, Labels, ProbabilitiesAt
 from probe.probes.designs import Design, Raw, Stack, Stream
 from probe.probes.readout import Readable
 from probe.probes.solver import TOLERANCE, Solutions, Targets, solve
 from probe.probes.targets import Target, about, as_probabilities
-from probe.runtime import in_threads, one_thread
-from probe.shapes import Features2d, Labels, ProbabilitiesAt
 
 TOGETHER = 4_000_000  # logits held at a time, of all the designs that are solved side by side
 

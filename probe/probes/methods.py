@@ -9,15 +9,15 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import ProbeError
-from probe.names import unknown
+from probe.base.errors import ProbeError
+from probe.base.lookup import unknown
+from probe.base.shapes import Labels
 from probe.probes.centroids import Centroids, fit_centroids
 from probe.probes.linear import Path, TrainingSet, fit_paths
 from probe.probes.mlp import MLPs, MLPSet, fit_mlps
 from probe.probes.neighbours import Neighbours, fit_neighbours
 from probe.probes.readout import Readable
 from probe.settings import MLPSetting, ProbeGrid
-from probe.shapes import Labels
 
 Found = TypeVar("Found")  # read-outs fitted to one set of rows, at every setting
 Setting = TypeVar("Setting")

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from probe.errors import ProbeError
-from probe.probes.descent import train
+from probe.base.errors import ProbeError
+from probe.base.runtime import in_threads, one_thread
+from probe.base.shapes import Labels, ProbabilitiesAt
 from probe.probes.designs import Rows
-from probe.probes.networks import Course, Sample, layers
+from probe.probes.mlp_batch import Course, Sample, layers
+from probe.probes.mlp_training import train
 from probe.probes.readout import Readable
 from probe.probes.targets import Target, about, answers, as_probabilities
-from probe.runtime import in_threads, one_thread
 from probe.settings import MLPSetting
-from probe.shapes import Labels, ProbabilitiesAt
 
 TOGETHER = 8_000_000  # weights trained side by side; AdamW holds five times as many numbers
 Networks = list[tuple[int, int, int]]  # training set, seed, setting

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
+from probe.base.shapes import Labels, Probabilities, ProbabilitiesAt
 from probe.probes.readout import Readable, blocks, check_finite, named, shown_and_known
-from probe.shapes import Labels, Probabilities, ProbabilitiesAt
 
 TEMPERATURE = 0.07  # of the votes
 STEPS = 10**9  # similarities are told apart to a billionth, so that what differs by rounding alone ties

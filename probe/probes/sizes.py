@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from probe.cache import Features
+from probe.features import Features
 from probe.metrics import MACRO
 from probe.probes.fitting import Fitted, fit_taps, score_members
 from probe.probes.methods import Method
-from probe.probes.rows import Rows, describe, gap_rows, score_rows
-from probe.probes.trials import Trial, subset_trials
-from probe.probes.weighing import Weighing, mixture, weigh
+from probe.records.rows import TRAINING_SIZE
+from probe.scoring.rows import Rows, describe, gap_rows, score_rows
+from probe.scoring.trials import Trial, subset_trials
+from probe.scoring.weighing import Weighing, mixture, weigh
 from probe.settings import Checks, ProbeGrid
 
-STUDY = "training_size"
 SCORED = ("val", "test")
 
 
@@ -64,7 +64,7 @@ def _of_one_size(
     mixed = {split: mixture(lines[split], grid.draws) for split in SCORED}
     for split in SCORED:
         rows += _rows(arm, mixed[split], weighing[split], grid.metric, trial, {"method": name, "split": split})
-    return rows + gap_rows(arm, mixed["val"], grid.metric, {"method": name}, trial.n_train, STUDY)
+    return rows + gap_rows(arm, mixed["val"], grid.metric, {"method": name}, trial.n_train, TRAINING_SIZE)
 
 
 def _lines(
@@ -91,6 +91,6 @@ def _rows(
         row
         for tap, line in zip(features.taps, lines, strict=True)
         for row in score_rows(
-            {(metric, MACRO): line}, weighing, describe(features, tap, trial.n_train, STUDY) | dict(known)
+            {(metric, MACRO): line}, weighing, describe(features, tap, trial.n_train, TRAINING_SIZE) | dict(known)
         )
     ]

@@ -9,22 +9,22 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from probe.cache import Features
+from probe.base.errors import ProbeError
+from probe.base.lookup import unknown
+from probe.base.runtime import log
 from probe.data import Dataset
-from probe.errors import ProbeError
+from probe.features import Features
 from probe.metrics import MACRO, METRICS, Scores, unscored
-from probe.names import unknown
 from probe.probes.controls import control_rows, majority_rows
 from probe.probes.fitting import Fitted, first_of_equal, fit_taps, score_members
 from probe.probes.methods import Method, find_method
 from probe.probes.readout import check_finite
-from probe.probes.rows import Rows, cost_rows, describe, gap_rows, score_rows
 from probe.probes.sizes import size_rows
 from probe.probes.transfer import transfer_rows
-from probe.probes.trials import subset_trials, whole_trial
-from probe.probes.weighing import weigh
-from probe.results import frame, make_row
-from probe.runtime import log
+from probe.records.rows import frame, make_row
+from probe.scoring.rows import Rows, cost_rows, describe, gap_rows, score_rows
+from probe.scoring.trials import subset_trials, whole_trial
+from probe.scoring.weighing import weigh
 from probe.settings import Checks, ProbeGrid
 
 PROBES = ("linear",)

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probe.errors import ProbeError
-from probe.shapes import Labels
+from probe.base.errors import ProbeError
+from probe.base.shapes import Labels
 
 T = TypeVar("T")
 

@@ -2,18 +2,16 @@
 
 import numpy as np
 
-from probe.cache import Features
+from analysis.transferability import transferability
+from probe.features import Features
 from probe.metrics import MACRO
-from probe.probes.rows import Rows, describe
-from probe.probes.trials import Trial
-from probe.results import make_row
-from probe.transferability import transferability
-
-WITHOUT_PROBE = "none"  # the method of their rows
+from probe.records.rows import WITHOUT_PROBE, make_row
+from probe.scoring.rows import Rows, describe
+from probe.scoring.trials import Trial
 
 
 def transfer_rows(features: Features, trial: Trial) -> Rows:
-    """The scores of `probe.transferability` on the training rows of every tap; of a dead tap there are none."""
+    """The scores of `analysis.transferability` on the training rows of every tap; of a dead tap there are none."""
     data = features.data
     rows: Rows = []
     for tap in features.taps:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from probe.errors import ProbeError
-from probe.settings.checks import check_choices, check_draws, option
+from probe.base.errors import ProbeError
+from probe.settings.option import check_choices, check_draws, option
 
 
 @dataclass(frozen=True, kw_only=True)

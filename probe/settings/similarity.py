@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from probe.errors import ProbeError
-from probe.settings.checks import check_choices, option
+from probe.base.errors import ProbeError
+from probe.settings.option import check_choices, option
 
 FEWEST = 40  # draws and permutations of which a 95 % band and a 95th percentile can be told
 

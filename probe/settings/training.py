@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from probe.errors import ProbeError
-from probe.settings.checks import check_choices, check_draws, option
+from probe.base.errors import ProbeError
 from probe.settings.networks import Batches
+from probe.settings.option import check_choices, check_draws, option
 
 STRATEGIES = (
     "ftl", "lp", "lp-ft", "scratch", "g-lf", "g-fl", "l1-sp", "l2-sp", "auto-rgn", "top-k", "layer-wise", "lwft",

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probe.cost import blank_images
-from probe.errors import ProbeError, reason
-from probe.runtime import optional
+from probe.backbones.cost import blank_images
+from probe.base.errors import ProbeError, reason
+from probe.base.runtime import optional
 from probe.truncation.files import CARD, check_model_file
 from probe.truncation.model import Truncated
 

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from probe.backbones import Origin, Preprocessing, backbone
 from probe.backbones.catalog import find_source
-from probe.backbones.checkpoints import check_fit
-from probe.backbones.network import hash_tensors
+from probe.backbones.cost import blank_images, latency
+from probe.backbones.state_dicts import check_fit, hash_tensors
 from probe.backbones.tracing import mode
-from probe.cost import blank_images, latency
-from probe.errors import ProbeError, reason
-from probe.runtime import check_folder, versions
+from probe.base.errors import ProbeError, reason
+from probe.base.runtime import check_folder, versions
 from probe.settings import Head
 from probe.truncation.heads import make_head
 from probe.truncation.model import TASKS, Truncated

@@ -6,9 +6,9 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from probe.backbones.catalog import seeded
+from probe.backbones.pooling import check_pool, pooled, pooled_width
 from probe.backbones.stages import Place
-from probe.names import check_seed
-from probe.pooling import check_pool, pooled, pooled_width
+from probe.base.lookup import check_seed
 from probe.settings import Head
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}

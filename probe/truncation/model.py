@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from probe.backbones import Backbone, Preprocessing
-from probe.errors import ProbeError
+from probe.base.errors import ProbeError
 from probe.settings import Head
 from probe.truncation.heads import make_head
 

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from probe.base.errors import ProbeError
+from probe.base.runtime import pick_device
 from probe.data import Images
-from probe.errors import ProbeError
-from probe.extraction import read_batches, transform
-from probe.readers import moments, normalised
-from probe.runtime import pick_device
+from probe.features.batches import read_batches, transform
+from probe.features.reader import moments, normalised
 from probe.settings import Batches
 from probe.truncation.model import Truncated
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 from probe.backbones import Backbone
-from probe.cache import Features
-from probe.errors import ProbeError
-from probe.probes import find_method, fit_taps, whole_trial
+from probe.base.errors import ProbeError
+from probe.features import Features
+from probe.probes import find_method, fit_taps
+from probe.scoring.trials import whole_trial
 from probe.settings import ProbeGrid
 from probe.truncation.model import Truncated, truncate
-from probe.truncation.starts import head_from_probe
+from probe.truncation.probe_head import head_from_probe
 
 
 def probed(

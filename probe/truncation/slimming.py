@@ -16,7 +16,7 @@ from probe.backbones import Backbone
 from probe.backbones.catalog import seeded
 from probe.backbones.stages import Stage
 from probe.backbones.tracing import BATCHES
-from probe.errors import ProbeError, reason
+from probe.base.errors import ProbeError, reason
 
 
 def halve_top(trunk: Backbone, count: int, seed: int = 0) -> Backbone:

@@ -1,0 +1,1 @@
+"""What everything stands on: the one exception, array shapes, names, files, devices."""

@@ -1,0 +1,1 @@
+"""From predictions to scores: which rows are scored, bootstrap weights, intervals, differences, the recommendation."""

@@ -1,0 +1,93 @@
+"""Where to cut, as the rows say it: chosen on validation, reported on test, means over seeds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from probe.metrics import LOWER_IS_BETTER, MACRO
+from probe.records.rows import TRAINING_SIZE
+from probe.scoring.rows import gap_of
+from probe.scoring.statistics import earliest_sufficient
+from probe.settings import ProbeGrid
+
+Tap = Mapping[str, Any]
+
+
+def recommend(rows: pd.DataFrame, taps: Sequence[Tap], grid: ProbeGrid) -> dict[str, Any]:
+    """From the rows of one arm and method: its taps, the best on validation, the earliest sufficient, the oracle.
+
+    The oracle is the best on test, None when test defines no score; the earliest sufficient is None when no tap can be
+    shown to lose less than `grid.delta`.
+    """
+    metric = grid.metric
+    scores = {split: _by_tap(rows, metric, split, taps) for split in ("train", "val", "test")}
+    bounds = rows[rows["metric"] == gap_of(metric)].set_index("tap")["ci_high"].reindex(scores["val"].index)
+    enough = earliest_sufficient(bounds.to_list(), grid.delta)
+    found = [
+        {**tap, **{split: line[tap["tap"]] for split, line in scores.items()}, "gap_high": bounds[tap["tap"]]}
+        for tap in taps
+    ]
+    picks = {tap["tap"]: _with_savings(tap, found[-1]) for tap in found}
+    test = scores["test"]
+    return {
+        "taps": found,
+        "best": picks[_best(scores["val"], metric)],
+        "earliest_sufficient": None if enough is None else picks[taps[enough]["tap"]],
+        "oracle": picks[_best(test, metric)] if test.notna().any() else None,
+        "smallest_gap_high": float(bounds.min()),
+    }
+
+
+def recommend_by_size(rows: pd.DataFrame, taps: Sequence[Tap], grid: ProbeGrid) -> list[dict[str, Any]]:
+    """From the rows of one arm and method: per training size the best on validation, and the earliest sufficient."""
+    sized = rows[rows["study"] == TRAINING_SIZE]
+    found = []
+    for size in sorted(sized["n_train"].unique().tolist()):
+        mine = sized[sized["n_train"] == size]
+        means = mine[mine["seed"].isna()]  # over subsets
+        chosen = recommend(means, taps, grid)
+        picks = {name: chosen[name] and chosen[name]["tap"] for name in ("best", "earliest_sufficient", "oracle")}
+        test = means[(means["split"] == "test") & (means["tap"] == picks["best"])].iloc[0]
+        subsets = int(mine["seed"].nunique())
+        scored = {"val": chosen["best"]["val"], "test": test["value"], "low": test["ci_low"], "high": test["ci_high"]}
+        found.append({"n_train": int(size), "subsets": subsets, **picks, **scored})
+    return found
+
+
+def _best(scores: "pd.Series[float]", metric: str) -> str:
+    return str(scores.idxmin() if metric in LOWER_IS_BETTER else scores.idxmax())
+
+
+def _by_tap(rows: pd.DataFrame, metric: str, split: str, taps: Sequence[Tap]) -> "pd.Series[float]":
+    chosen = rows[(rows["metric"] == metric) & (rows["split"] == split) & (rows["class"] == MACRO)]
+    return chosen.groupby("tap")["value"].mean().reindex([tap["tap"] for tap in taps])
+
+
+def _with_savings(tap: Tap, whole: Tap) -> dict[str, Any]:
+    """What cutting at a tap saves of what lies below the head; features made elsewhere do not say."""
+    costs = [cost for cost in ("params", "macs") if tap.get(cost) is not None]
+    kept = {key: tap[key] for key in ("tap", "index", "depth", "val", "test", "gap_high", *costs)}
+    return kept | {f"saved_{cost}": 1 - tap[cost] / whole[cost] for cost in costs}
+
+
+def marks(rows: pd.DataFrame, metric: str) -> list[dict[str, str]]:
+    """The tap to cut at of every network, weights and probe in rows of the main job, where validation has a score."""
+    main = rows[rows["study"].eq("layerwise") & rows["tap"].notna()]
+    found = []
+    for (arch, weights), arm in main.groupby(["arch", "weights"], sort=False):
+        taps = [
+            {"tap": tap, "index": at, "depth": float(part["depth"].iloc[0]), **_costs(part)}
+            for at, (tap, part) in enumerate(arm.sort_values("depth", kind="stable").groupby("tap", sort=False))
+        ]
+        for method, mine in arm[arm["method"].notna()].groupby("method", sort=False):
+            if (mine["metric"].eq(metric) & mine["split"].eq("val") & mine["value"].notna()).any():
+                chosen = recommend(mine, taps, ProbeGrid(metric=metric))
+                tap = (chosen["earliest_sufficient"] or chosen["best"])["tap"]
+                found.append({"arch": str(arch), "weights": str(weights), "method": str(method), "tap": tap})
+    return found
+
+
+def _costs(rows: pd.DataFrame) -> dict[str, float]:
+    known = rows[rows["metric"].isin(["params", "macs"])].drop_duplicates("metric")
+    return dict(zip(known["metric"], known["value"], strict=True))

@@ -1,0 +1,70 @@
+"""Scores as rows: one number each, with all that is needed to know what it is a number of."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.features import Features
+from probe.metrics import LOWER_IS_BETTER, MACRO, Scores
+from probe.records.rows import make_row
+from probe.scoring.statistics import gap_bounds
+from probe.scoring.weighing import Weighing
+
+Rows = list[dict[str, Any]]
+
+
+def gap_of(metric: str) -> str:
+    """Name of the loss against the best tap on val; its upper bound decides what is sufficient."""
+    return f"{metric}_gap"
+
+
+def describe(features: Features, tap: Mapping[str, Any], n_train: int, study: str = "layerwise") -> dict[str, Any]:
+    """The columns that every row of a tap has."""
+    return {
+        "study": study,
+        "dataset": features.data.name,
+        "arch": features.origin["arch"],
+        "weights": features.origin["weights"],
+        "tap": tap.get("tap"),
+        "depth": tap.get("depth"),
+        "task": features.data.task,
+        "strategy": "frozen",
+        "n_train": n_train,
+        "request": features.request,
+    }
+
+
+def score_rows(scores: Scores, weighing: Weighing, known: Mapping[str, Any]) -> Rows:
+    """A row per metric and class, with its interval."""
+    lines = np.stack(list(scores.values()))
+    return [
+        make_row(**known, metric=metric, **{"class": name}, value=line[0], ci_low=low, ci_high=high)
+        for (metric, name), line, (low, high) in zip(scores, lines, weighing.interval(lines), strict=True)
+    ]
+
+
+def gap_rows(
+    features: Features, draws: NDArray[np.float64], metric: str, known: Mapping[str, Any], n_train: int, study: str
+) -> Rows:
+    """Per tap the loss against the best on val and its upper bound; `draws` are (taps, 1 + draws) of the metric."""
+    better = -draws if metric in LOWER_IS_BETTER else draws
+    gaps, bounds = better[:, 0].max() - better[:, 0], gap_bounds(better[:, 1:])
+    return [
+        make_row(
+            **describe(features, tap, n_train, study), **known, split="val", metric=gap_of(metric),
+            **{"class": MACRO}, value=gap, ci_high=bound,
+        )
+        for tap, gap, bound in zip(features.taps, gaps, bounds, strict=True)
+    ]  # fmt: skip
+
+
+def cost_rows(features: Features, n_train: int) -> Rows:
+    """Parameters and MACs up to each tap, where they are known."""
+    return [
+        make_row(**describe(features, tap, n_train), metric=cost, value=tap[cost])
+        for tap in features.taps
+        for cost in ("params", "macs")
+        if tap.get(cost) is not None
+    ]

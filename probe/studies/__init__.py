@@ -1,0 +1,1 @@
+"""The work of every command, as functions that Python can call: one module per command."""
