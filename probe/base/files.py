@@ -1,11 +1,13 @@
-"""Small text files, replaced as a whole; and JSON among them that carries a checksum of itself."""
+"""Files replaced as a whole, JSON that carries a checksum of itself, and the digest that names a request."""
 
+import hashlib
 import json
 import os
+import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 
@@ -13,36 +15,40 @@ class Damaged(Exception):
     """A file is not what was written."""
 
 
+def digest_of(request: Any) -> str:
+    """Name of a request: 128 bits of SHA-256 over its canonical JSON."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def write_signed(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file by `content` and its checksum, as JSON."""
-    replace_text(path, _signed(content))
+    text = json.dumps(content, indent=1)
+    replace_text(path, f'{{\n "checksum": {zlib.crc32(text.encode())},{text[1:]}\n')
 
 
 def read_signed(path: Path) -> dict[str, Any]:
     """What `write_signed` wrote. Raises OSError, or Damaged when a single byte is another."""
-    try:
-        text = path.read_bytes().decode()
-        content = json.loads(text)
-        del content["checksum"]
-        whole = _signed(content) == text
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        whole = False
-    if not whole:
+    written = path.read_bytes()
+    signed = re.fullmatch(rb'{\n "checksum": (\d+),(.*)\n', written, re.DOTALL)
+    if signed is None or str(zlib.crc32(b"{" + signed[2])).encode() != signed[1]:
         raise Damaged(path)
+    content = json.loads(written)
+    del content["checksum"]
     return dict(content)
-
-
-def _signed(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, indent=1)
-    return f'{{\n "checksum": {zlib.crc32(text.encode())},{text[1:]}\n'
 
 
 def replace_text(path: Path, text: str | Iterable[str]) -> None:
     """Put a text in place of a file in one step: a reader sees the old one or the new one, never a part."""
+    lines = [text] if isinstance(text, str) else text
+    replace_file(path, lambda file: file.writelines(line.encode() for line in lines))
+
+
+def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Put what `write` writes in place of a file in one step."""
     new = path.with_name(f".{path.name}.{uuid4().hex}")  # threads, and hosts on one disk, share process numbers
     try:
-        with new.open("w", encoding="utf-8", newline="") as file:
-            file.writelines([text] if isinstance(text, str) else text)
+        with new.open("wb") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
@@ -52,6 +58,6 @@ def replace_text(path: Path, text: str | Iterable[str]) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what `replace_text` had not finished when its process was killed; nobody else may be writing there."""
+    """Remove what `replace_file` had not finished when its process was killed; nobody else may be writing there."""
     for path in folder.glob(".*.*"):
         path.unlink()

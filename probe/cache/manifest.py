@@ -1,11 +1,10 @@
 """The manifest of one set of features: read only when it is whole, of this version and of the request asked for."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from probe.base.files import Damaged, read_signed
+from probe.base.files import Damaged, digest_of, read_signed
 
 FORMAT = 2  # of the cache folder
 FIELDS = {"request", "origin", "taps", "rows", "batch_size", "chunks"}
@@ -18,11 +17,6 @@ class Unusable(Exception):
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
         self.kind = kind
-
-
-def digest_of(request: Any) -> str:
-    """Name of a request: 128 bits of SHA-256 over its canonical JSON."""
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

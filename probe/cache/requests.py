@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe.base.files import Damaged, read_signed, write_signed
+from probe.base.files import Damaged, digest_of, read_signed, write_signed
 from probe.base.runtime import log, versions
-from probe.cache.manifest import FORMAT, digest_of, is_unsigned, read_loosely
+from probe.cache.manifest import FORMAT, is_unsigned, read_loosely
 from probe.data import Dataset, FileHashes
 from probe.settings import Extraction
 

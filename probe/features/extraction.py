@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from probe.base.files import digest_of
 from probe.base.runtime import default_folder, log, pick_device
 from probe.cache.inventory import of_other_versions
-from probe.cache.manifest import digest_of
 from probe.cache.requests import data_fingerprint, network_request
 from probe.cache.store import Store
 from probe.data import Dataset, FileHashes

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from probe.backbones.state_dicts import hash_tensors
 from probe.base.errors import ProbeError
+from probe.base.files import digest_of
 from probe.base.lookup import check_seed, unknown
 from probe.base.runtime import default_folder, log, versions
-from probe.cache.manifest import digest_of
 from probe.cache.requests import data_fingerprint
 from probe.data import Dataset, FileHashes
 from probe.features.reader import full_precision

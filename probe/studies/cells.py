@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from probe.backbones import Backbone, backbone
-from probe.base.files import replace_text
+from probe.base.files import digest_of, replace_text
 from probe.base.runtime import default_folder, log
-from probe.cache.manifest import digest_of
 from probe.data import Dataset
 from probe.finetuning import finetune, request_of
 from probe.records.rows import to_json
