@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from figures.style import COLORS, DASHES, MARKERS, literal, look
-from probe.records.folder import Results
 from probe.records.labels import metric_label, probe_label, weights_name, weights_names
+from probe.records.view import View
 
 CHANCE = 0.5  # AUROC of a read-out that knows nothing
 MOST_NAMES = 26  # tap names that fit under a column
@@ -29,11 +29,11 @@ MOST_BANDS = 4  # intervals that can be told apart when they lie over each other
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: the rows of a network, its weights and a kind of probe, and how it is drawn."""
+    """One line: the rows of a network, its weights and an arm (a kind of probe), and how it is drawn."""
 
     arch: str
     weights: str
-    method: str
+    arm: str
     rows: pd.DataFrame
     look: Mapping[str, Any]
     marked: str | None
@@ -48,10 +48,10 @@ def depth_curve(
 ) -> Figure:
     """A figure of the test score against relative depth, a curve per network, weights and kind of probe.
 
-    `marks` name the recommended tap of a curve (keys arch, weights, tap, and method when there are several), `skipped`
+    `marks` name the recommended tap of a curve (keys arch, weights, tap, and arm when there are several), `skipped`
     the arms that could not be had, which the figure then says.
     """
-    main = rows[rows["study"].fillna("layerwise").eq("layerwise")]
+    main = rows[rows["study"].eq("layerwise")]
     curves = _curves(main[_is_score(main, metric)], marks)
     one = len({curve.arch for curve in curves}) == 1
     with plt.rc_context(look(column, aspect=(1.0 if one else 0.9) + 0.04 * max(0, len(curves) - 3))):
@@ -69,14 +69,24 @@ def depth_curve(
         return figure
 
 
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figure from a folder of results, by file stem."""
-    rows = results.scores(["layerwise"], "probe layerwise")
-    run = results.facts("run.json", "probe layerwise") if (results.folder / "run.json").is_file() else {}
-    same = run.get("data", {}).get("name") == rows["dataset"].iloc[0]
-    skipped = run.get("skipped", ()) if same else ()  # of an earlier run on other data nothing is known
-    look = {"metric": results.metric, "column": results.column or "half"}
-    return {"layerwise": depth_curve(rows, results.marks, skipped, **look)}
+def redraw(view: View) -> dict[str, Figure]:
+    """The figure of a record, by file stem."""
+    rows = view.scores(["layerwise"], "layerwise")
+    run = view.latest("layerwise")
+    skipped = run.facts["skipped"] if run else ()
+    size = {"metric": view.metric, "column": view.column or "half"}
+    return {"layerwise": depth_curve(rows, marks(view, rows), skipped, **size)}
+
+
+def marks(view: View, rows: pd.DataFrame) -> list[dict[str, str]]:
+    """The tap that each run recommended to cut at, by network, weights and arm."""
+    recommended = []
+    for entry in view.entries("probes", "layerwise"):
+        probes = rows[rows["cell"].eq(entry.digest)].drop_duplicates("method")
+        for line in probes[["arch", "weights", "method", "arm"]].to_dict(orient="records"):
+            if chosen := entry.facts["recommended"].get(line["method"]):
+                recommended.append({**line, "tap": chosen["earliest_sufficient"] or chosen["best"]})
+    return recommended
 
 
 def draw_curve(axes: Axes, curve: Curve, label: str, bands: bool = True) -> None:
@@ -94,18 +104,18 @@ def draw_curve(axes: Axes, curve: Curve, label: str, bands: bool = True) -> None
 
 def _curves(scores: pd.DataFrame, marks: Sequence[dict[str, str]]) -> list[Curve]:
     """Several networks or weights go by colour, and their probes by dashes; of one network the probes go by colour."""
-    groups = list(scores.fillna({"method": "linear"}).groupby(["arch", "weights", "method"], sort=False))
+    groups = list(scores.groupby(["arch", "weights", "arm"], sort=False))
     arms = list(dict.fromkeys((arch, weights) for (arch, weights, _), _ in groups))
-    methods = list(dict.fromkeys(method for (_, _, method), _ in groups))
+    kinds = list(dict.fromkeys(kind for (_, _, kind), _ in groups))
     curves = []
-    for (arch, weights, method), mine in groups:
-        arm, kind = arms.index((arch, weights)), methods.index(method)
-        hue = arm if len(arms) > 1 else kind
+    for (arch, weights, kind), mine in groups:
+        arm, dash = arms.index((arch, weights)), kinds.index(kind)
+        hue = arm if len(arms) > 1 else dash
         look: dict[str, Any] = {"color": COLORS[hue % len(COLORS)], "marker": MARKERS[hue % len(MARKERS)]}
-        look["linestyle"] = DASHES[kind % len(DASHES)] if len(arms) > 1 else "-"
-        known = {"arch": arch, "weights": weights, "method": method}
+        look["linestyle"] = DASHES[dash % len(DASHES)] if len(arms) > 1 else "-"
+        known = {"arch": arch, "weights": weights, "arm": kind}
         taps = [mark["tap"] for mark in marks if all(mark.get(key, known[key]) == known[key] for key in known)]
-        curves.append(Curve(str(arch), str(weights), str(method), mine, look, taps[0] if taps else None))
+        curves.append(Curve(str(arch), str(weights), str(kind), mine, look, taps[0] if taps else None))
     return curves
 
 
@@ -114,15 +124,15 @@ def _is_score(rows: pd.DataFrame, metric: str) -> "pd.Series[bool]":
 
 
 def _shared(curves: Sequence[Curve]) -> dict[str, bool]:
-    return {key: len({getattr(curve, key) for curve in curves}) == 1 for key in ("arch", "weights", "method")}
+    return {key: len({getattr(curve, key) for curve in curves}) == 1 for key in ("arch", "weights", "arm")}
 
 
 def _label(curve: Curve, curves: Sequence[Curve]) -> str:
     """What tells a curve from the others, of a single one its weights; and, of few, where to cut."""
     shared = _shared(curves)
     name = weights_names(each.weights for each in curves)[curve.weights]
-    parts = {"arch": curve.arch, "weights": name, "method": probe_label(curve.method)}
-    told = [text for key, text in parts.items() if not shared[key] or (key == "weights" and shared["method"])]
+    parts = {"arch": curve.arch, "weights": name, "arm": probe_label(curve.arm)}
+    told = [text for key, text in parts.items() if not shared[key] or (key == "weights" and shared["arm"])]
     cut = f" (cut at {curve.marked})" if curve.marked and len(curves) < MOST_CUTS else ""
     return ", ".join(told) + cut
 
@@ -133,8 +143,8 @@ def _title(curves: Sequence[Curve]) -> str:
     parts = [
         str(first.rows["dataset"].iloc[0]),
         first.arch if shared["arch"] else "",
-        weights_name(first.weights) if shared["weights"] and not shared["method"] else "",
-        f"{probe_label(first.method)} probes" if shared["method"] else "",
+        weights_name(first.weights) if shared["weights"] and not shared["arm"] else "",
+        f"{probe_label(first.arm)} probes" if shared["arm"] else "",
         f"{seeds} seeds" if seeds > 1 else "",
     ]
     return literal(", ".join(filter(None, parts)))

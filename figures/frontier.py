@@ -16,12 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures.style import COLORS, MARKERS, literal, look
-from probe.records.folder import Missing, Results
 from probe.records.labels import LOWER_IS_BETTER, metric_label, weights_names
+from probe.records.view import Missing, View
 
 COSTS = (("macs", 1e9, r"MACs up to the cut ($10^9$)"), ("params", 1e6, r"parameters up to the cut ($10^6$)"))
+COMMANDS = ("layerwise", "check", "finetune")
 HALVED = "tf"  # trains a network whose top is half as wide as what taps cost was counted of
-KEYS = ["arch", "weights", "strategy"]
+PROBE = "probe"  # the arm of linear probes
+KEYS = ["arch", "weights", "arm"]
 
 
 def frontier(rows: pd.DataFrame, metric: str = "auroc", column: str = "full") -> Figure:
@@ -53,17 +55,18 @@ def frontier(rows: pd.DataFrame, metric: str = "auroc", column: str = "full") ->
         return figure
 
 
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figure from a folder of results, by file stem."""
-    rows = results.scores(["layerwise"], "probe layerwise")
+def redraw(view: View) -> dict[str, Figure]:
+    """The figure of a record, by file stem."""
+    rows = view.scores(["layerwise"], *COMMANDS)
     if not rows["metric"].eq("macs").any():
-        raise Missing(f"the features in '{results.folder}' do not say what their taps cost")
-    chosen = results.rows[results.rows["study"].isin(["layerwise", "finetune"])]
-    return {"frontier": frontier(chosen, results.metric, results.column or "full")}
+        raise Missing(f"the features in '{view.record.folder}' do not say what their taps cost")
+    every = view.rows(*COMMANDS)
+    chosen = every[every["study"].isin(["layerwise", "finetune"])]
+    return {"frontier": frontier(chosen, view.metric, view.column or "full")}
 
 
 def tabulate(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One line per network, weights, strategy ("probe" for linear probes) and tap: costs, scores on val and test.
+    """One line per network, weights, arm ("probe" for linear probes) and tap: costs, scores on val and test.
 
     Networks of which a part was halved in width are left out, for rows do not say what they cost.
     """
@@ -72,7 +75,8 @@ def tabulate(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         logging.getLogger("probe").info("frontier: %s left out, its halved networks' costs are in no row", HALVED)
     rows = rows[~halved]
     kinds = rows[rows["method"].isin(["linear", "trained"]) & rows["class"].eq("macro") & rows["metric"].eq(metric)]
-    named = kinds.assign(strategy=kinds["strategy"].where(kinds["method"].eq("trained"), "probe"))
+    probes = kinds["arm"].str.replace("linear", PROBE, n=1)
+    named = kinds.assign(arm=kinds["arm"].where(kinds["method"].eq("trained"), probes))
     scores = named.pivot_table(index=[*KEYS, "tap"], columns="split", values="value", sort=False).reset_index()
     costs = rows[rows["metric"].isin(["params", "macs"])]
     wide = costs.pivot_table(index=["arch", "tap"], columns="metric", values="value", sort=False).reset_index()
@@ -99,8 +103,8 @@ def _draw_front(axes: Axes, front: pd.DataFrame, cost: str, unit: float) -> None
 
 def _named(key: tuple[str, ...], looks: dict[tuple[str, ...], int]) -> str:
     """What tells a set of points from the others; an architecture only where there are several."""
-    arch, weights, strategy = key
+    arch, weights, arm = key
     several = len({each[0] for each in looks}) > 1
-    kind = "linear probe" if strategy == "probe" else strategy
+    kind = f"linear {arm}" if arm.partition(",")[0] == PROBE else arm
     name = weights_names(each[1] for each in looks)[weights]
     return literal(", ".join([*([arch] if several else []), name, kind]))

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from figures.depth_curve import CHANCE
 from figures.style import COLORS, MARKERS, literal, look
-from probe.records.folder import Results
 from probe.records.labels import metric_label, weights_names
+from probe.records.view import View
 
 APART = 0.012  # of the depth, between strategies at one tap
 PROBE = "0.25"  # grey: the probe is the reference, the strategies have the colours
@@ -32,17 +32,17 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
     names = weights_names(weights)
     taps = probes.drop_duplicates("tap").set_index("tap")["depth"]
     params = rows[rows["metric"] == "params"].drop_duplicates("tap").set_index("tap")["value"] / 1e6
-    strategies = list(dict.fromkeys(trained["strategy"]))
+    arms = list(dict.fromkeys(trained["arm"]))
     panels, high = ((taps,), 0.5) if column == "half" else ((taps, params), 0.36)
     with plt.rc_context(look(column, aspect=high * len(weights) + high / 3)):
         figure, axes = plt.subplots(len(weights), len(panels), sharey=True, squeeze=False, sharex="col")
         for line, name in zip(axes, weights, strict=True):
             for place, where in zip(line, panels, strict=True):
                 _draw_probe(place, probes[probes["weights"] == name], where)
-                for order, strategy in enumerate(strategies):
-                    mine = trained[(trained["weights"] == name) & (trained["strategy"] == strategy)]
-                    aside = APART * (order - (len(strategies) - 1) / 2) if place is line[0] else 0
-                    _draw_trained(place, mine, where + aside, order, strategy)
+                for order, arm in enumerate(arms):
+                    mine = trained[(trained["weights"] == name) & (trained["arm"] == arm)]
+                    aside = APART * (order - (len(arms) - 1) / 2) if place is line[0] else 0
+                    _draw_trained(place, mine, where + aside, order, arm)
                 if metric == "auroc":
                     place.axhline(CHANCE, color="0.6", linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
             line[0].set_ylabel(f"test {metric_label(metric)} (macro)")
@@ -63,11 +63,10 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
         return figure
 
 
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figure from a folder of results, by file stem."""
-    results.path("check.csv", "probe check")
-    rows = results.scores(["layerwise", "finetune"], "probe check")
-    return {"check": probe_and_trained(rows, metric=results.metric, column=results.column or "full")}
+def redraw(view: View) -> dict[str, Figure]:
+    """The figure of a record, by file stem."""
+    rows = view.scores(["layerwise", "finetune"], "check")
+    return {"check": probe_and_trained(rows, metric=view.metric, column=view.column or "full")}
 
 
 def _draw_probe(axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]") -> None:
@@ -78,7 +77,7 @@ def _draw_probe(axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]") -> No
     axes.plot(x, value, color=PROBE, label="linear probe")
 
 
-def _draw_trained(axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]", order: int, strategy: str) -> None:
+def _draw_trained(axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]", order: int, arm: str) -> None:
     """Means over seeds; the bars span the intervals of all of them."""
     if rows.empty:
         return
@@ -87,4 +86,4 @@ def _draw_trained(axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]", ord
     x = where.reindex(value.index)
     color = COLORS[order % len(COLORS)]
     axes.vlines(x, low, high, color=color, linewidth=0.6)  # an interval need not hold its value
-    axes.plot(x, value, color=color, marker=MARKERS[order % len(MARKERS)], linestyle="none", label=strategy)
+    axes.plot(x, value, color=color, marker=MARKERS[order % len(MARKERS)], linestyle="none", label=arm)

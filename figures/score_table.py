@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from probe.records.folder import Results
 from probe.records.labels import LOWER_IS_BETTER, metric_label, probe_label, weights_names
+from probe.records.view import View
 
 STUDIES = ["layerwise", "finetune"]
+COMMANDS = ("layerwise", "check", "finetune")
 BOLD = "In bold the best of a column and all whose 95% interval reaches it."
 
 
@@ -85,10 +86,10 @@ def score_table(rows: pd.DataFrame, metric: str = "auroc") -> ScoreTable:
     return ScoreTable(value, low, high, caption, metric in LOWER_IS_BETTER)
 
 
-def write_table(results: Results, out: Path) -> list[str]:
-    """The table from a folder of results, in three forms; the files."""
-    results.scores(["layerwise"], "probe layerwise")
-    table = score_table(results.rows, results.metric)
+def write_table(view: View, out: Path) -> list[str]:
+    """The table of a record, in three forms; the files."""
+    view.scores(["layerwise"], *COMMANDS)
+    table = score_table(view.rows(*COMMANDS), view.metric)
     numbers = pd.concat({"value": table.value, "ci_low": table.low, "ci_high": table.high}, axis=1)
     numbers.columns = numbers.columns.map(lambda pair: f"{pair[1]}, {pair[0]}")
     texts = {"csv": numbers.to_csv(), "md": table.markdown(), "tex": table.latex()}
@@ -103,11 +104,11 @@ def _write(path: Path, text: str) -> str:
 def _columns(rows: pd.DataFrame) -> "pd.Series[str]":
     """What tells columns apart: the network where there are several, its weights, and how it is read or trained."""
     several = rows["arch"].nunique() > 1
-    probes = rows["method"].map(lambda method: f"{probe_label(method)} probe")
+    probes = rows["arm"].map(probe_label) + " probe"
     names = (
         rows["weights"].map(weights_names(rows["weights"]))
         + ", "
-        + rows["strategy"].where(rows["method"].eq("trained"), probes)
+        + rows["arm"].where(rows["method"].eq("trained"), probes)
     )
     return rows["arch"] + ", " + names if several else names
 

@@ -1,7 +1,7 @@
 """Strategies compared: at every cut the score of full fine-tuning, and what other ways of training differ from it.
 
 Command: `probe check --arch resnet50 --data labels.csv` (writes `strategies.pdf`).
-Rows read: `strategies.csv`: per weights, strategy and tap (its `depth`, else that of the rows of results.jsonl) the
+Read: the `differences` of the comparison cell: per weights, strategy and tap (with its `depth`) the
 `score` on test of the reference, and the paired difference to it with its interval and Holm's p.
 What one should see: fine-tuning ahead of linear probing where the cut is low, less where it is high; scratch behind
 wherever pretraining helps. Filled symbols are differences that stay below .05 after Holm's correction.
@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from figures.style import COLORS, MARKERS, literal, look
-from probe.records.folder import Missing, Results, reading
 from probe.records.labels import metric_label, weights_names
+from probe.records.view import Missing, View
 
 LEVEL = 0.05  # of p after correction
 APART = 0.7  # of the room of a tap that its strategies share
@@ -55,16 +55,12 @@ def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
         return figure
 
 
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figure from a folder of results, by file stem."""
-    table = results.table("strategies.csv", "probe check")
+def redraw(view: View) -> dict[str, Figure]:
+    """The figure of a record, by file stem."""
+    table = pd.DataFrame(view.entries("comparison", "check")[-1].facts["differences"])
     if table.empty:
-        raise Missing(f"'{results.folder}' holds one way of training, and nothing to compare it with")
-    depths = None if "depth" in table else results.rows.groupby("tap")["depth"].first()
-    with reading(results.folder / "strategies.csv"):
-        results.check("strategies.csv", table["dataset"].iloc[0])
-        ordered = table if depths is None else table.assign(depth=table["tap"].map(depths))
-        return {"strategies": strategies(ordered, column=results.column or "full")}
+        raise Missing(f"'{view.record.folder}' holds one way of training, and nothing to compare it with")
+    return {"strategies": strategies(table, column=view.column or "full")}
 
 
 def _draw_differences(axes: Axes, table: pd.DataFrame, taps: list[str]) -> None:

@@ -17,8 +17,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from figures.depth_curve import CHANCE
 from figures.style import COLORS, MARKERS, literal, look
-from probe.records.folder import Results
 from probe.records.labels import metric_label, probe_label, weights_names
+from probe.records.view import View
 
 MOST_TAPS = 5  # curves of one panel that can be told apart
 
@@ -30,14 +30,14 @@ def training_sizes(rows: pd.DataFrame, taps: Sequence[str] = (), column: str = "
     """
     sized = rows[(rows["study"] == "training_size") & rows["seed"].isna() & (rows["metric"] == metric)]
     sized = sized[sized["split"] == "test"]
-    panels = list(sized.groupby(["arch", "weights", "method"], sort=False))
+    panels = list(sized.groupby(["arch", "weights", "arm"], sort=False))
     names = weights_names(map(str, sized["weights"]))
     with plt.rc_context(look(column, aspect=0.42 if len(panels) > 1 else 0.55)):
         figure, axes = plt.subplots(1, len(panels), sharey=True, squeeze=False)
-        for place, ((arch, weights, method), mine) in zip(axes.flat, panels, strict=True):
+        for place, ((arch, weights, arm), mine) in zip(axes.flat, panels, strict=True):
             shown = list(taps) or _spread(mine)
             draw_sizes(place, mine, shown)
-            place.set_title(literal(f"{arch}, {names[str(weights)]}, {probe_label(str(method))}"))
+            place.set_title(literal(f"{arch}, {names[str(weights)]}, {probe_label(str(arm))}"))
         axes[0, 0].set_ylabel(f"test {metric_label(metric)} (macro)")
         if metric == "auroc":
             for place in axes.flat:
@@ -46,10 +46,10 @@ def training_sizes(rows: pd.DataFrame, taps: Sequence[str] = (), column: str = "
         return figure
 
 
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figure from a folder of results, by file stem."""
-    rows = results.scores(["training_size"], "probe layerwise --n-train")
-    return {"training_sizes": training_sizes(rows, metric=results.metric, column=results.column or "full")}
+def redraw(view: View) -> dict[str, Figure]:
+    """The figure of a record, by file stem."""
+    rows = view.scores(["training_size"], "layerwise")
+    return {"training_sizes": training_sizes(rows, metric=view.metric, column=view.column or "full")}
 
 
 def draw_sizes(axes: Axes, rows: pd.DataFrame, taps: Sequence[str]) -> None:

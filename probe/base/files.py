@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import zlib
@@ -18,6 +19,17 @@ class Damaged(Exception):
 def digest_of(request: Any) -> str:
     """Name of a request: 128 bits of SHA-256 over its canonical JSON."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def plain(value: Any) -> Any:
+    """Nested data as JSON takes it: NumPy's numbers as plain ones, None for a number that is not defined."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_signed(path: Path, content: Mapping[str, Any]) -> None:

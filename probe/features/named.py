@@ -47,7 +47,7 @@ def _recipe(
     """What decides a network and the numbers it gives; None when that is not all on this machine."""
     if arch.startswith("hf-hub:"):  # its configuration may change under the same name
         return None
-    file = Path(weights) if is_file(weights) else _published_file(arch, weights)
+    file = Path(weights) if is_file(weights) else published_file(arch, weights)
     if file is None and weights != "scratch":
         return None
     content = FileHashes(cache).hash([file])[0] if file else f"seed {seed}"
@@ -66,7 +66,8 @@ def _recipe(
     }
 
 
-def _published_file(arch: str, weights: str) -> Path | None:
+def published_file(arch: str, weights: str) -> Path | None:
+    """Where published weights lie on this machine; None for scratch, or where they have not been fetched yet."""
     if weights == "scratch":
         return None
     from probe.backbones import published_tag

@@ -1,7 +1,7 @@
 """Fine-tuning: strategies as data, and the one loop that trains them."""
 
 from probe.finetuning.pretraining import Pretrained, pretrain, read_pretraining
-from probe.finetuning.runs import Finetuned, finetune, request_of
+from probe.finetuning.runs import Finetuned, finetune
 from probe.finetuning.strategies import STRATEGIES, State, Strategy
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "finetune",
     "pretrain",
     "read_pretraining",
-    "request_of",
 ]

@@ -30,14 +30,14 @@ from probe.finetuning.parts import check_fits
 from probe.finetuning.strategies import Strategy, find_strategy
 from probe.finetuning.training import Run
 from probe.metrics import MACRO, METRICS, score
-from probe.records.rows import frame
+from probe.records.rows import TRAINED, frame
 from probe.scoring.rows import score_rows
 from probe.scoring.trials import whole_trial
 from probe.scoring.weighing import weigh
 from probe.settings import ProbeGrid, Training, Tuning
 from probe.truncation import Truncated
 
-STUDY, METHOD = "finetune", "trained"
+STUDY = "finetune"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Finetuned:
 
     `rows` are scores of train, val and test, with intervals, and `draws` (1 + draws,) by split the plain score and
     the bootstrap draws of the metric that selects, under the weights that probes are scored with; `history` has a
-    line per epoch, 0 being the start; `request` names all that the numbers come from.
+    line per epoch, 0 being the start. `predictions` by split are ids (n,), targets and probabilities (n, classes) of
+    val and test; `trainable` counts the parameters that were ever trained; `request` names all that the numbers come
+    from.
     """
 
     model: Truncated = field(repr=False)
@@ -56,6 +58,8 @@ class Finetuned:
     best_epoch: int
     seconds: float
     request: str
+    trainable: int
+    predictions: dict[str, tuple[NDArray[Any], ...]] = field(repr=False)
 
 
 def finetune(
@@ -96,7 +100,7 @@ def finetune(
         try:
             run = _prepared(model, data, strategy, training, fabric, seed, folder, started=kept is None)
             run.go(lambda state: _keep(place, request, state, fabric), kept)
-            rows, draws = _rows(run, data, seed, request)
+            rows, draws, predictions = _rows(run, data, seed)
         except torch.OutOfMemoryError:
             raise ProbeError(
                 f"{fabric.device} ran out of memory with {training.batch_size} images a step; take a smaller batch "
@@ -106,14 +110,8 @@ def finetune(
         place.unlink(missing_ok=True)
     history = pd.DataFrame(run.history)
     best = run.model.cpu().eval().requires_grad_(True)
-    return Finetuned(best, rows, draws, history, run.best_epoch, time.perf_counter() - start, request)
-
-
-def request_of(
-    model: Truncated, data: Dataset, strategy: str, seed: int, training: Training, tuning: Tuning, cache: Path
-) -> str:
-    """The digest of all that decides the weights that `finetune` would come to."""
-    return _request(model, data, find_strategy(strategy, len(model.trunk.stages), tuning), training, seed, cache)
+    seconds = time.perf_counter() - start
+    return Finetuned(best, rows, draws, history, run.best_epoch, seconds, request, run.trainable, predictions)
 
 
 def _prepared(
@@ -165,22 +163,27 @@ def _above(model: Truncated, source: Source, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def _rows(run: Run, data: Dataset, seed: int, request: str) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]]]:
-    """Scores of every split under the weights that were kept, and the draws of the metric that selects."""
+def _rows(
+    run: Run, data: Dataset, seed: int
+) -> tuple[pd.DataFrame, dict[str, NDArray[np.float64]], dict[str, tuple[NDArray[Any], ...]]]:
+    """Under the weights that were kept: scores of every split, draws of the metric that selects, predictions."""
     model, grid = run.model, ProbeGrid(draws=run.training.draws, metric=run.training.metric)
     known = {
         "study": STUDY, "dataset": data.name, "arch": model.trunk.origin.arch,
         "weights": model.trunk.origin.weights, "tap": model.tap, "task": data.task,
-        "method": METHOD, "strategy": run.strategy.name, "seed": seed, "n_train": len(run.train), "request": request,
+        "method": TRAINED, "strategy": run.strategy.name, "seed": seed, "n_train": len(run.train),
     }  # fmt: skip
-    rows, draws = [], {}
+    rows, draws, predictions = [], {}, {}
     for split, weighing in weigh(data, whole_trial(data, grid), grid).items():
         if len(weighing.rows):
-            found = model.probabilities(run.logits(weighing.rows)).numpy()
-            scores = score(data.task, data.labels[weighing.rows], found, weighing.weights, data.classes)
+            probabilities = model.probabilities(run.logits(weighing.rows)).numpy()
+            targets = data.labels[weighing.rows]
+            scores = score(data.task, targets, probabilities, weighing.weights, data.classes)
             rows += score_rows(scores, weighing, {**known, "split": split})
             draws[split] = scores[grid.metric, MACRO]
-    return frame(rows), draws
+            if split != "train":
+                predictions[split] = (data.ids[weighing.rows], targets, probabilities)
+    return frame(rows), draws, predictions
 
 
 def _check_data(model: Truncated, data: Dataset, training: Training) -> None:

@@ -88,6 +88,11 @@ class Run:
         self.model.load_state_dict(self.best)
 
     @property
+    def trainable(self) -> int:
+        """How many parameters are ever trained."""
+        return sum(p.numel() for group in self.optimizer.param_groups for p in group["params"])
+
+    @property
     def best_epoch(self) -> int:
         """The epoch whose weights are kept; of equals the first."""
         return int(np.argmax(self._scores()))

@@ -1,7 +1,7 @@
 """Probes over depth: at every tap the settings are chosen on rows held out, refitted, and scored once on test."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ from probe.settings import Checks, ProbeGrid
 
 PROBES = ("linear",)
 KAPPA = "quadratic_kappa"  # of classes that have an order
+MOST = 500_000_000  # bytes of predictions kept of the probes of one network
+KEPT = ("val", "test")  # splits whose predictions are kept
 COUNTED = "classes_scored"  # how many classes the averages of a split are over
 
 Draws = dict[tuple[str, str], NDArray[np.float64]]
@@ -38,11 +40,23 @@ Draws = dict[tuple[str, str], NDArray[np.float64]]
 class Sweep:
     """Rows, one number each, and the draws of the metric that selects, from which differences can be taken.
 
-    `draws` (taps, 1 + draws) by method and split, the plain score first; means over seeds.
+    `draws` (taps, 1 + draws) by method and split, the plain score first; means over seeds. `predictions` (n, classes)
+    are probabilities by method, tap, split and seed; `scored` (n,) by split and seed the rows of the data set they are
+    of, and `ids` (all,) the names of its images.
     """
 
     rows: pd.DataFrame
     draws: Draws
+    predictions: dict[tuple[str, str, str, int], NDArray[np.float32]] = field(repr=False)
+    scored: dict[tuple[str, int], NDArray[np.int64]] = field(repr=False)
+    ids: NDArray[np.str_] = field(repr=False)
+    labels: NDArray[np.int64] = field(repr=False)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All of it by name, as it is recorded: draws/METHOD/SPLIT, probabilities/METHOD/TAP/SPLIT/SEED, ..."""
+        named = {"draws": self.draws, "probabilities": self.predictions, "rows": self.scored}
+        arrays = {"/".join(map(str, (kind, *key))): x for kind, by in named.items() for key, x in by.items()}
+        return {**arrays, "ids": self.ids, "targets": self.labels}
 
 
 def layerwise(
@@ -86,10 +100,13 @@ def sweep(
     first = next(iter(arms.values()))
     rows: Rows = []
     drawn: list[Draws] = []
+    predictions, scored = {}, {}
     for seed, arm in arms.items():
         one = _OneSeed(arm, seed, grid, kinds, device)
         rows += one.rows
         drawn.append(one.draws)
+        predictions |= {(*key, seed): found for key, found in one.predictions.items()}
+        scored |= {(split, seed): each.rows for split, each in one.weighing.items() if split in KEPT}
         if arm is first:
             rows += one.control_rows(checks)
             count = one.trial.n_train
@@ -97,7 +114,7 @@ def sweep(
     for name in kinds:
         rows += gap_rows(first, draws[name, "val"], grid.metric, {"method": name}, count, "layerwise")
     rows += cost_rows(first, count) + size_rows(arms, kinds, grid, checks, device)
-    return Sweep(frame(rows), draws)
+    return Sweep(frame(rows), draws, predictions, scored, first.ids, first.labels)
 
 
 def check_request(data: Dataset, probes: Sequence[str], grid: ProbeGrid, checks: Checks) -> None:
@@ -135,9 +152,11 @@ class _OneSeed:
         self.weighing = weigh(features.data, self.trial, grid)
         self.rows: Rows = []
         self.draws: Draws = {}
+        self.predictions: dict[tuple[str, str, str], NDArray[np.float32]] = {}
         self.fitted: dict[str, dict[str, Fitted]] = {}
         self._counts = {split: _scored_classes(features, split, each.rows) for split, each in self.weighing.items()}
         self._first = first_of_equal(features)
+        self._keeps = _fit_into_record(features, len(kinds))
         for name, kind in kinds.items():
             method = kind(grid, features.data.task, len(features.data.classes), seed=seed, device=device)
             self.fitted[name] = fit_taps(features, self.trial, method, self._first)
@@ -158,22 +177,22 @@ class _OneSeed:
         for entry in tqdm(self.features.taps, unit="tap", disable=None, desc=f"{name} scores", leave=False):
             tap = entry["tap"]
             same = scores.get(self._first[tap])
-            scores[tap] = same or self._scores(tap, self.fitted[name][tap])
+            scores[tap] = same or self._scores(name, tap, self.fitted[name][tap])
             known = describe(self.features, entry, self.trial.n_train) | {"seed": self.trial.seed, "method": name}
             self.rows += self._tap_rows(scores[tap], self.fitted[name][tap], known)
         for split in ("val", "test"):
             lines = np.array([scores[tap][split][self.grid.metric, MACRO] for tap in self.features])
             self.draws[name, split] = lines[:, : 1 + self.grid.draws]
 
-    def _scores(self, tap: str, fitted: Fitted) -> dict[str, Scores]:
-        """Scores by split."""
-        x = self.features.nearest(tap)
-        return {
-            split: score_members(
-                self.features, each.rows, fitted.predict(x, self.trial, split), each.weights, ordinal=self.grid.ordinal
-            )
-            for split, each in self.weighing.items()
-        }
+    def _scores(self, name: str, tap: str, fitted: Fitted) -> dict[str, Scores]:
+        """Scores by split; the probabilities behind them are kept."""
+        x, scores = self.features.nearest(tap), {}
+        for split, each in self.weighing.items():
+            members = fitted.predict(x, self.trial, split)
+            scores[split] = score_members(self.features, each.rows, members, each.weights, ordinal=self.grid.ordinal)
+            if split in KEPT and self._keeps:
+                self.predictions[name, tap, split] = members.mean(0).astype(np.float32)
+        return scores
 
     def _tap_rows(self, scores: Mapping[str, Scores], fitted: Fitted, known: Mapping[str, Any]) -> Rows:
         rows: Rows = []
@@ -190,6 +209,14 @@ class _OneSeed:
                     "the probe of '%s' that scores %s did not converge; its scores may be off", known["tap"], split
                 )
         return rows
+
+
+def _fit_into_record(features: Features, methods: int) -> bool:
+    """Whether the predictions of all taps are small enough to be kept; where they are not, it is logged."""
+    size = 4 * methods * len(features) * len(features.data) * len(features.data.classes)
+    if size > MOST:
+        log.warning("predictions of the probes would take %.1f GB and are not kept; the features are", size / 1e9)
+    return size <= MOST
 
 
 def _scored_classes(features: Features, split: str, rows: NDArray[np.int64]) -> int:

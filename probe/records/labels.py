@@ -16,8 +16,9 @@ def metric_label(metric: str) -> str:
 
 
 def probe_label(method: str) -> str:
-    """A kind of probe as it is printed."""
-    return PROBES.get(method, method)
+    """A kind of probe as it is printed, with its setting if it has one."""
+    kind, comma, setting = method.partition(", ")
+    return PROBES.get(kind, kind) + comma + setting
 
 
 def weights_name(weights: str, parts: int = 1) -> str:

@@ -32,7 +32,6 @@ def describe(features: Features, tap: Mapping[str, Any], n_train: int, study: st
         "task": features.data.task,
         "strategy": "frozen",
         "n_train": n_train,
-        "request": features.request,
     }
 
 

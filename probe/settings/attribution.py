@@ -28,7 +28,7 @@ class Attribution:
     steps: int = option(50, "Steps of integrated gradients.")
     samples: int = option(20, "Baselines that gradient-shap draws from training images, per image.")
     patch: int | None = option(None, "Side in pixels of what occlusion hides; by default an eighth of the image's.")
-    draws: int = option(1000, "Bootstrap draws behind each interval.")
+    draws: int = option(1000, "Bootstrap draws behind each interval.", compared=False)
 
     def __post_init__(self) -> None:
         for name, least in (("images", 0), ("checked", 0), ("steps", 2), ("samples", 1), ("patch", 1)):

@@ -33,9 +33,9 @@ class Network:
 class Batches:
     """How images are put through a network."""
 
-    batch_size: int = option(64, "Images per forward pass.")
-    num_workers: int = option(2, "Threads that read and resize images.")
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.")
+    batch_size: int = option(64, "Images per forward pass.", decides=False)
+    num_workers: int = option(2, "Threads that read and resize images.", decides=False)
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", compared=False)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_workers"):

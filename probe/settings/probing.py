@@ -20,7 +20,7 @@ class ProbeGrid:
     mlp_seeds: int = option(3, "MLP probes per setting, from several starts; their scores are averaged.")
     metric: str = option("auroc", "What settings and taps are chosen by.")
     folds: int = option(0, "Choose by so many folds of the training and validation images; 0: on validation.")
-    draws: int = option(1000, "Bootstrap draws behind each interval.")
+    draws: int = option(1000, "Bootstrap draws behind each interval.", compared=False)
     interval: str = option("percentile", "Kind of bootstrap interval.", choices=("percentile", "bca"))
     delta: float = option(0.01, "Loss of the metric against the best tap that a sufficient tap may have.")
     ordinal: bool = option(False, "Classes have an order, that of their names: adds quadratic kappa.")
@@ -112,7 +112,7 @@ class Depths:
         "Images whose depth is told; a training image has no vote for itself.",
         choices=("train", "val", "test", "all"),
     )
-    draws: int = option(1000, "Bootstrap draws behind each interval.")
+    draws: int = option(1000, "Bootstrap draws behind each interval.", compared=False)
 
     def __post_init__(self) -> None:
         check_choices(self)

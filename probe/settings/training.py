@@ -11,6 +11,13 @@ STRATEGIES = (
     "ftl", "lp", "lp-ft", "scratch", "g-lf", "g-fl", "l1-sp", "l2-sp", "auto-rgn", "top-k", "layer-wise", "lwft",
     "wt-st", "tf", "llrd", "bn-only", "bitfit",
 )  # fmt: skip
+READ = {  # by strategy the fields of Tuning that it reads, besides `batchnorm`
+    **dict.fromkeys(("top-k", "lwft", "wt-st", "tf"), ("top_k",)),
+    **dict.fromkeys(("g-lf", "g-fl"), ("unfreeze",)),
+    **dict.fromkeys(("l1-sp", "l2-sp"), ("alpha", "beta")),
+    "layer-wise": ("rates",),
+    "llrd": ("decay",),
+}
 SEARCHES = ("none", "two-stage")  # ways to find the taps that are trained
 
 
@@ -61,8 +68,9 @@ class Training(Batches):
     reuse: bool = option(
         True,
         "Compute what frozen stages make of each image once, kept in the feature cache, unless it changes every epoch.",
+        decides=False,
     )
-    draws: int = option(1000, "Bootstrap draws behind each interval.")
+    draws: int = option(1000, "Bootstrap draws behind each interval.", compared=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -114,3 +122,8 @@ class Tuning:
             if not (getattr(self, name) >= 0 and isfinite(getattr(self, name))):
                 raise ProbeError(f"{name} is {getattr(self, name)}; it must be a number, and not negative")
         check_choices(self)
+
+
+def reads(strategy: str) -> tuple[str, ...]:
+    """The fields of `Tuning` that change what a strategy does."""
+    return (*READ.get(strategy, ()), "batchnorm")

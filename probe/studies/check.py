@@ -1,7 +1,7 @@
 """Do the probes say where to cut? Networks cut at several taps and trained, set beside the probes of these taps."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from probe.base.errors import ProbeError
 from probe.base.lookup import find_index, unknown
+from probe.base.runtime import default_folder
 from probe.data import Dataset, dataset
 from probe.metrics import LOWER_IS_BETTER, MACRO
-from probe.records.rows import append_rows, frame, make_row
+from probe.records.cell import Cell, Outcome
+from probe.records.record import Entry, Record, Run
+from probe.records.rows import TRAINED, make_row
 from probe.scoring.agreement import Verdict, judge
 from probe.scoring.differences import mean_draws, strategy_differences
-from probe.settings import Extraction, Network, ProbeGrid, Reading, Training, Tuning
+from probe.settings import Extraction, Head, Network, ProbeGrid, Reading, Training, Tuning
 from probe.settings.training import SEARCHES
 from probe.settings.training import STRATEGIES as KNOWN
-from probe.studies.cells import Trainer
 from probe.studies.cut_search import Search, search_cut
+from probe.studies.engine import complete, is_done
 from probe.studies.layerwise import DEFAULT_WEIGHTS, Study, run_layerwise
+from probe.studies.trained import Trainer, trained
 
 STUDY = "check"
 STRATEGIES = ("lp", "ftl", "lp-ft")
@@ -38,17 +41,21 @@ Found = tuple[str, str, Search]  # weights, strategy, what was found
 class Check:
     """Probes, trained networks, and for every set of weights and strategy what following the probes comes to.
 
-    `cells` are one trained network each; `seconds` those of probing, where features from the cache take none, and of
-    training; `searches` what a search among them found.
+    `cells` are one trained network each, as `studies.trained.trained` gives them; `seconds` those of probing, where
+    recorded probes and cached features take none, and of training; `searches` what a search among them found.
     """
 
     study: Study
     taps: list[str]
     cells: list[Known]
-    rows: pd.DataFrame = field(repr=False)
     verdicts: list[tuple[str, str, Verdict]]
     seconds: dict[str, float]
     searches: list[Found] = field(default_factory=list)
+
+    @property
+    def record(self) -> Record:
+        """Where all of it is kept."""
+        return self.study.record
 
 
 def run_check(
@@ -60,7 +67,7 @@ def run_check(
     strategies: Sequence[str] = STRATEGIES,
     seeds: Sequence[int] = (0, 1),
     search: str = "none",
-    out: str | Path = "results",
+    out: str | Path | None = "results",
     reading: Reading | None = None,
     network: Network | None = None,
     training: Training | None = None,
@@ -71,11 +78,39 @@ def run_check(
 
     By default about six taps spread over the depth and those the probes recommend are trained, with every strategy
     and seed; scratch weights with `ftl` alone, for there is nothing in them to keep. With `search` "two-stage" it is
-    the taps that `search_cut` asks for, for each set of weights and strategy. Every trained network is kept in
-    `out`/cells, so that a run that was stopped goes on. Raises ProbeError for fewer than three taps, and as
+    the taps that `search_cut` asks for, for each set of weights and strategy. Every trained network is recorded in
+    `out`, so that a run that was stopped goes on. Raises ProbeError for fewer than three taps, and as
     `run_layerwise` and `finetune` do.
     """
-    network, training, tuning = network or Network(), training or Training(), tuning or Tuning()
+    _check_request(taps, strategies, seeds, search)
+    network, reading = network or Network(), reading or Reading()
+    training, tuning = training or Training(), tuning or Tuning()
+    table = data
+    if not isinstance(table, Dataset):
+        table = dataset(table, seed=seeds[0], cache=cache, **asdict(reading))
+    _ways(weights or DEFAULT_WEIGHTS, strategies)
+    record, start = Record(out), time.perf_counter()
+    study = run_layerwise(
+        [arch], weights, table, seeds=seeds, reading=reading, network=network, cache=cache, out=record, entered=False,
+        extraction=Extraction(device=training.device, num_workers=training.num_workers),
+        grid=ProbeGrid(metric=training.metric, draws=training.draws),
+    )  # fmt: skip
+    probing = time.perf_counter() - start
+    place = Path(cache) if cache else default_folder()
+    trainer = Trainer(arch, table, network, training, tuning, place, record, reading, Head())
+    asked = {"arch": arch, "weights": list(weights), "taps": list(taps), "strategies": list(strategies),
+             "search": search, "seeds": list(seeds), **trainer.asked()}  # fmt: skip
+    plan = _Plan(study, trainer, _ways([arm.weights for arm in study.arms], strategies), seeds, asked)
+    searches, entries = plan.everywhere(_pick_taps(study, taps)) if search == "none" else plan.search()
+    cells = list(map(trained, entries))
+    plan.enter([*entries, _compare(record, study, entries, cells, training.metric)])
+    trained_taps = {cell["tap"] for cell in cells}
+    names = [tap["tap"] for tap in study.arms[0].taps if tap["tap"] in trained_taps]
+    seconds = {"probing": probing, "training": sum(cell["seconds"] for cell in cells)}
+    return Check(study, names, cells, _verdicts(study, cells, training.metric), seconds, searches)
+
+
+def _check_request(taps: Sequence[str | int], strategies: Sequence[str], seeds: Sequence[int], search: str) -> None:
     if len(seeds) < 1:
         raise ProbeError("no seeds were given; one is the least that can be trained")
     for name in strategies:
@@ -85,33 +120,65 @@ def run_check(
         raise unknown("search", search, SEARCHES)
     if taps and search != "none":
         raise ProbeError(f"a {search} search finds its taps itself; leave out {', '.join(map(str, taps))}")
-    table = data
-    if not isinstance(table, Dataset):
-        table = dataset(table, seed=seeds[0], cache=cache, **asdict(reading or Reading()))
-    grid = ProbeGrid(metric=training.metric, draws=training.draws)
-    extraction = Extraction(device=training.device, num_workers=training.num_workers)
-    _ways(weights or DEFAULT_WEIGHTS, strategies)
-    start = time.perf_counter()
-    study = run_layerwise(
-        [arch], weights, table, seeds=seeds, network=network, extraction=extraction, grid=grid, cache=cache
-    )
-    seconds = {"probing": time.perf_counter() - start}
-    trainer = Trainer(arch, table, network, training, tuning, Path(out) / "cells", cache)
-    searches: list[Found] = []
-    ways = _ways([arm.weights for arm in study.arms], strategies)
-    if search == "none":
-        names = _pick_taps(study, taps)
-        places = product([arm.weights for arm in study.arms], names, ways, seeds)
-        jobs = [(*way, tap, seed) for source, tap, way, seed in places if way[0] == source]
-        cells = [trainer.cell(*job) for job in tqdm(jobs, unit="network", disable=None, desc="training")]
-    else:
-        searches, cells = _search(study, trainer, ways, seeds, training.metric)
-        names = [tap["tap"] for tap in study.arms[0].taps if any(cell["tap"] == tap["tap"] for cell in cells)]
-    seconds["training"] = sum(cell["seconds"] for cell in cells)
-    verdicts = _verdicts(study, cells, training.metric)
-    rows = pd.concat([study.rows, *(frame(cell["rows"]) for cell in cells)], ignore_index=True)
-    rows = frame([*rows.to_dict(orient="records"), *_verdict_rows(study, arch, verdicts, training.metric)])
-    return Check(study, names, cells, rows, verdicts, seconds, searches)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which networks are trained: at given taps, or in waves where a search asks for them."""
+
+    study: Study
+    trainer: Trainer
+    ways: Sequence[tuple[str, str]]
+    seeds: Sequence[int]
+    asked: Mapping[str, Any]
+
+    def everywhere(self, taps: Sequence[str]) -> tuple[list[Found], list[Entry]]:
+        """Every set of weights and strategy at every tap, from every seed."""
+        jobs = product(dict.fromkeys(source for source, _ in self.ways), taps, self.ways, self.seeds)
+        cells = [self.trainer.cell(*way, tap, seed) for source, tap, way, seed in jobs if way[0] == source]
+        self.enter(cells)
+        return [], complete(self.trainer.record, cells, self.trainer.work, doing="training")
+
+    def search(self) -> tuple[list[Found], list[Entry]]:
+        """A search for every set of weights and strategy, and all that was trained for it."""
+        sign = -1 if self.trainer.training.metric in LOWER_IS_BETTER else 1
+        searches: list[Found] = []
+        cells: list[Cell] = []
+        for way in self.ways:
+            train, recall = partial(self._train, *way), partial(self._recall, *way)
+            found, used = search_cut(self.study.arms[0].taps, self.seeds, train, recall, sign)
+            searches.append((*way, found))
+            cells += [self.trainer.cell(*way, each["tap"], each["seed"]) for each in used]
+            self.enter(cells)
+        return searches, complete(self.trainer.record, cells, self.trainer.work, doing="training")
+
+    def _train(self, weights: str, strategy: str, tap: str, seed: int) -> Known:
+        cell = self.trainer.cell(weights, strategy, tap, seed)
+        return trained(complete(self.trainer.record, [cell], self.trainer.work, doing="training")[0])
+
+    def _recall(self, weights: str, strategy: str, tap: str, seed: int) -> Known | None:
+        cell = self.trainer.cell(weights, strategy, tap, seed)
+        entry = self.trainer.record.entry(cell.digest) if is_done(self.trainer.record, cell) else None
+        return None if entry is None else trained(entry.labelled(cell.labels))
+
+    def enter(self, cells: Sequence[Cell | Entry]) -> None:
+        """Note the run in the record: the probes, and what is trained besides."""
+        probes = [arm.entry for arm in self.study.arms]
+        self.trainer.record.enter(Run.of(STUDY, self.asked, [*probes, *cells], self.study.facts))
+
+
+def _compare(record: Record, study: Study, entries: Sequence[Entry], cells: Sequence[Known], metric: str) -> Entry:
+    """The comparison of probes with training as a cell of its own: rows of verdicts, and differences of strategies."""
+    parts = sorted(entry.digest for entry in [*(arm.entry for arm in study.arms), *entries])
+    labels = {"dataset": study.data.name, "arch": study.arms[0].arch}
+    cell = Cell(kind="comparison", asked={"cells": parts, "metric": metric}, labels=labels)
+
+    def work(_: Cell) -> Outcome:
+        rows = _verdict_rows(study, _verdicts(study, cells, metric), metric)
+        differences = difference_table(study, cells)
+        return Outcome(rows=rows, facts={"differences": differences.to_dict(orient="records")})
+
+    return complete(record, [cell], work, doing="comparison")[0]
 
 
 def _ways(weights: Sequence[str], strategies: Sequence[str]) -> list[tuple[str, str]]:
@@ -126,29 +193,11 @@ def _ways(weights: Sequence[str], strategies: Sequence[str]) -> list[tuple[str, 
     return ways
 
 
-def _search(
-    study: Study, trainer: Trainer, ways: Sequence[tuple[str, str]], seeds: Sequence[int], metric: str
-) -> tuple[list[Found], list[Known]]:
-    """A search for every set of weights and strategy, and all that was trained for it."""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    searches: list[Found] = []
-    cells: list[Known] = []
-    for way in ways:
-        train, recall = partial(trainer.cell, *way), partial(trainer.recall, *way)
-        found, mine = search_cut(study.arms[0].taps, seeds, train, recall, sign)
-        searches.append((*way, found))
-        cells += mine
-    return searches, cells
-
-
 def write_check(check: Check, out: Path) -> list[str]:
-    """Write `results.jsonl` (rows, appended), `check.csv`, a line per trained network, and `strategies.csv`, their
-    differences; returns the paths."""
-    out.mkdir(parents=True, exist_ok=True)
-    append_rows(out / "results.jsonl", check.rows.to_dict(orient="records"))
+    """Write `check.csv`, a line per trained network, and `strategies.csv`, their differences; returns the paths."""
     cell_table(check).to_csv(out / "check.csv", index=False)
-    difference_table(check).to_csv(out / "strategies.csv", index=False)
-    return [str(out / name) for name in ("results.jsonl", "check.csv", "strategies.csv")]
+    difference_table(check.study, check.cells).to_csv(out / "strategies.csv", index=False)
+    return [str(out / name) for name in ("check.csv", "strategies.csv")]
 
 
 def cell_table(check: Check) -> pd.DataFrame:
@@ -157,13 +206,13 @@ def cell_table(check: Check) -> pd.DataFrame:
     return pd.DataFrame([{name: cell[name] for name in names} | {"test": cell["draws"][0]} for cell in check.cells])
 
 
-def difference_table(check: Check) -> pd.DataFrame:
+def difference_table(study: Study, cells: Sequence[Known]) -> pd.DataFrame:
     """Ways of training against full fine-tuning, at every cut; no line where there is only one way."""
-    arm = check.study.arms[0]
-    table = strategy_differences(check.cells, check.study.grid.metric)
+    arm = study.arms[0]
+    table = strategy_differences(cells, study.grid.metric)
     if not table.empty:
         table["depth"] = table["tap"].map({tap["tap"]: tap["depth"] for tap in arm.taps})
-    return table.assign(dataset=check.study.data.name, arch=arm.arch)
+    return table.assign(dataset=study.data.name, arch=arm.arch)
 
 
 def _pick_taps(study: Study, wanted: Sequence[str | int]) -> list[str]:
@@ -184,13 +233,13 @@ def _pick_taps(study: Study, wanted: Sequence[str | int]) -> list[str]:
 def _verdicts(study: Study, cells: Sequence[Known], metric: str) -> list[tuple[str, str, Verdict]]:
     sign = -1 if metric in LOWER_IS_BETTER else 1
     found = []
-    for arm, draws in zip(study.arms, study.draws, strict=True):
+    for arm in study.arms:
         every = [tap["tap"] for tap in arm.taps]
         mine = [cell for cell in cells if cell["weights"] == arm.weights]
         for strategy in dict.fromkeys(cell["strategy"] for cell in mine):
             some = [cell for cell in mine if cell["strategy"] == strategy]
             taps = list(dict.fromkeys(cell["tap"] for cell in some))
-            probe = sign * draws["linear", "val"][[every.index(tap) for tap in taps]]
+            probe = sign * arm.draws("linear", "val")[[every.index(tap) for tap in taps]]
             val, test = _by_tap(some, taps)
             found.append((arm.weights, strategy, judge(taps, probe, sign * val, sign * test)))
     return found
@@ -204,16 +253,16 @@ def _by_tap(cells: Sequence[Known], taps: Sequence[str]) -> tuple[NDArray[np.flo
     return val, test
 
 
-def _verdict_rows(study: Study, arch: str, verdicts: Sequence[tuple[str, str, Verdict]], metric: str) -> list[Known]:
+def _verdict_rows(study: Study, verdicts: Sequence[tuple[str, str, Verdict]], metric: str) -> list[Known]:
     rows = []
     for weights, strategy, verdict in verdicts:
-        known = {
-            "study": STUDY, "dataset": study.data.name, "arch": arch, "weights": weights, "task": study.data.task,
-            "method": "trained", "strategy": strategy, "class": MACRO,
+        labels = {
+            "study": STUDY, "dataset": study.data.name, "arch": study.arms[0].arch, "weights": weights,
+            "task": study.data.task, "method": TRAINED, "strategy": strategy, "class": MACRO,
         }  # fmt: skip
         for name in ("spearman", "kendall", "regret", "oracle_regret"):
-            found = getattr(verdict, name)
+            estimate = getattr(verdict, name)
             tap = verdict.followed if "regret" in name else None
-            numbers = {"value": found.value, "ci_low": found.low, "ci_high": found.high}
-            rows.append(make_row(**known, tap=tap, split="test", metric=f"{metric}_{name}", **numbers))
+            numbers = {"value": estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
+            rows.append(make_row(**labels, tap=tap, split="test", metric=f"{metric}_{name}", **numbers))
     return rows

@@ -1,7 +1,9 @@
 """The main job: arms of networks, their features, their probes, and where to cut."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,33 +14,63 @@ from numpy.typing import NDArray
 
 from probe.audit import Finding, quick_audit
 from probe.base.errors import ProbeError, Unreachable
-from probe.base.runtime import default_folder, log, probing_device
+from probe.base.files import digest_of, plain
+from probe.base.runtime import default_folder, log, pick_device, probing_device, versions
 from probe.data import Dataset, FileHashes, dataset
 from probe.features import Features, read_features
 from probe.features.named import features_of
-from probe.probes import PROBES, Draws, check_request, sweep
-from probe.records.rows import frame, make_row
+from probe.probes import PROBES, check_request, sweep
+from probe.records.cell import Cell, Outcome
+from probe.records.record import Entry, Record, Run
+from probe.records.rows import frame
 from probe.scoring.differences import all_differences
 from probe.scoring.recommendation import recommend, recommend_by_size
 from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
+from probe.studies.engine import complete
+from probe.studies.plan import DataIdentity, decisive, network_identity, setting_words
 
 Made = TypeVar("Made")
 STUDY = "layerwise"
 DEFAULT_WEIGHTS = ("pretrained", "scratch")
+SETTLED = ("dtype", "compile")  # what `auto` stands for
+RECOMMENDED = ("best", "earliest_sufficient", "oracle")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One network with one set of weights, and the features of each of its seeds."""
+    """The recorded probes of one network with one set of weights, over all of its seeds."""
 
-    arch: str
-    weights: str
-    features: dict[int, Features]
+    entry: Entry
+
+    @property
+    def arch(self) -> str:
+        """Name of the network."""
+        return str(self.entry.labels["arch"])
+
+    @property
+    def weights(self) -> str:
+        """Name of its weights."""
+        return str(self.entry.labels["weights"])
 
     @property
     def taps(self) -> list[dict[str, Any]]:
-        """What is known of each tap."""
-        return next(iter(self.features.values())).taps
+        """Name, depth and costs of each tap, bottom to top."""
+        return list(self.entry.facts["taps"])
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those that changed something."""
+        return [network["seed"] for network in self.entry.facts["networks"]]
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Its rows."""
+        return frame(self.entry.rows)
+
+    def draws(self, method: str, split: str) -> NDArray[np.float64]:
+        """(taps, 1 + draws) the score of every tap and its bootstrap draws, means over seeds."""
+        drawn: NDArray[np.float64] = self.entry.arrays[f"draws/{method}/{split}"]
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -48,40 +80,37 @@ class Study:
     data: Dataset
     arms: list[Arm]
     skipped: list[dict[str, str]]
-    rows: pd.DataFrame = field(repr=False)
-    draws: list[Draws] = field(repr=False)
     probes: tuple[str, ...]
     grid: ProbeGrid
-    findings: list[Finding]
+    facts: dict[str, Any]
+    record: Record
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The rows of all arms."""
+        return frame(row for arm in self.arms for row in arm.entry.rows)
 
     def summaries(self) -> list[dict[str, Any]]:
         """Per arm and kind of probe: its taps, the best on validation, the earliest sufficient one, and the oracle."""
-        found = []
+        summaries = []
         for arm, method in product(self.arms, self.probes):
-            rows = self.rows_of(arm, method)
-            known = {"arch": arm.arch, "weights": arm.weights, "method": method, "seeds": sorted(arm.features)}
+            rows = arm.rows[arm.rows["method"] == method]
+            names = {"arch": arm.arch, "weights": arm.weights, "method": method, "seeds": arm.seeds}
             main = recommend(rows[rows["study"] == STUDY], arm.taps, self.grid)
-            found.append({**known, **main, "training_sizes": recommend_by_size(rows, arm.taps, self.grid)})
-        return found
-
-    def rows_of(self, arm: Arm, method: str) -> pd.DataFrame:
-        """The rows of one kind of probe in one arm."""
-        rows = self.rows
-        return rows[(rows["arch"] == arm.arch) & (rows["weights"] == arm.weights) & (rows["method"] == method)]
+            summaries.append({**names, **main, "training_sizes": recommend_by_size(rows, arm.taps, self.grid)})
+        return summaries
 
     def differences(self) -> pd.DataFrame:
         """Every tap against the best on validation, and weights against weights: paired on test, with Holm's p."""
+        drawn = [arm.draws(method, "test") for arm, method in product(self.arms, self.probes)]
         arms = [
             {
                 "arch": summary["arch"], "weights": summary["weights"], "method": summary["method"],
                 "taps": [tap["tap"] for tap in summary["taps"]], "best": summary["best"]["tap"], "draws": draws,
             }
-            for summary, draws in zip(self.summaries(), self._test_draws(), strict=True)
+            for summary, draws in zip(self.summaries(), drawn, strict=True)
         ]  # fmt: skip
         return all_differences(arms, self.grid.metric)
-
-    def _test_draws(self) -> list[NDArray[np.float64]]:
-        return [draws[method, "test"] for draws, method in product(self.draws, self.probes)]
 
 
 def run_layerwise(
@@ -97,31 +126,154 @@ def run_layerwise(
     grid: ProbeGrid | None = None,
     checks: Checks | None = None,
     cache: str | Path | None = None,
+    out: str | Path | Record | None = None,
+    entered: bool = True,
 ) -> Study:
-    """Probe every tap of every network with every set of weights.
+    """Probe every tap of every network with every set of weights; results are recorded in the folder `out`.
 
     Without `weights`, pretrained and scratch are set side by side, and a pretrained network that
     cannot be had is skipped, loudly; asked for by name it is an error. More than one of `seeds`
     repeats what is random: scratch weights and splits that were drawn. What the quick audit finds
-    is told and kept; the run goes on.
+    is logged and recorded; the run goes on. What `auto` means is settled alike for all networks. With `entered`
+    False the cells are recorded and the run is not, for it is part of another.
     """
-    network, extraction, grid = network or Network(), extraction or Extraction(), grid or ProbeGrid()
     place = Path(cache) if cache else default_folder()
     table = data
     if not isinstance(table, Dataset):
         table = dataset(table, seed=seeds[0], cache=place, **asdict(reading or Reading()))
+    job = _Job(
+        table, tuple(seeds), network or Network(), extraction or Extraction(), tuple(dict.fromkeys(probes)),
+        grid or ProbeGrid(), checks or Checks(), reading or Reading(), place,
+    )  # fmt: skip
+    record = out if isinstance(out, Record) else Record(out)
     _describe_data(table)
-    check_request(table, probes, grid, checks or Checks())
-    findings = quick_audit(table, FileHashes(place))
+    check_request(table, probes, job.grid, job.checks)
+    findings = audited(table, place)
+    asked = plain({"archs": list(archs), "weights": list(weights), **job.asked()})
+    job = replace(job, extraction=_settled(job, archs, [run for run in record.runs if run.asked == asked]))
+    cells, skipped = for_each_arm(archs, weights, job.cell)
+    read = {name: getattr(job.extraction, name) for name in SETTLED}
+    facts = {"data": table.facts(), "audit": list(map(asdict, findings)), "skipped": skipped, "read": read}
+    if entered:
+        record.enter(Run.of(STUDY, asked, list(cells.values()), facts))
+    entries = complete(record, list(cells.values()), job.work, doing="networks")
+    if _read_unlike(entries) and (extraction or Extraction()).compile == "auto":
+        log.warning("not every network could be compiled, so all are read again, uncompiled and alike")
+        plainly = replace(extraction or Extraction(), compile="off")
+        return run_layerwise(
+            archs, weights, table, seeds=seeds, reading=reading, network=network, extraction=plainly, probes=probes,
+            grid=grid, checks=checks, cache=cache, out=record, entered=entered,
+        )  # fmt: skip
+    return Study(table, list(map(Arm, entries)), skipped, job.probes, job.grid, facts, record)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is done for each network: its cell, and the probes behind it."""
+
+    data: Dataset
+    seeds: tuple[int, ...]
+    network: Network
+    extraction: Extraction
+    probes: tuple[str, ...]
+    grid: ProbeGrid
+    checks: Checks
+    reading: Reading
+    cache: Path
+
+    @cached_property
+    def identity(self) -> DataIdentity:
+        """Of the data, hashed once."""
+        return DataIdentity(self.data, self.cache)
+
+    def asked(self) -> dict[str, Any]:
+        """The request but for the networks, as plain values."""
+        settings = decisive(self.reading, self.network, self.extraction, self.grid, self.checks)
+        return {"seeds": list(self.seeds), "probes": list(self.probes), **settings}
+
+    def useful(self, weights: str) -> dict[int, int]:
+        """By seed that changes something (scratch weights, drawn splits) the seed of the weights."""
+        scratch = weights == "scratch"
+        seeds = self.seeds if scratch or self.data.drawn else self.seeds[:1]
+        return {seed: seed if scratch else 0 for seed in seeds}
+
+    def cell(self, arch: str, weights: str) -> Cell:
+        """The probes of one network, over all seeds. Raises Unreachable for weights that cannot be had."""
+        size = self.network.image_size or self.data.image_size
+        networks = [
+            {
+                "network": network_identity(arch, weights, drawn, self.network, size, self.cache),
+                "data": self.identity.of(self.data.redraw(seed)), "seed": seed,
+            }
+            for seed, drawn in self.useful(weights).items()
+        ]  # fmt: skip
+        settings = decisive(self.extraction, self.grid, self.checks)
+        setting = setting_words(self.reading, self.network, self.extraction, self.grid)
+        return Cell(
+            kind="probes", asked={"networks": networks, "probes": list(self.probes), **settings},
+            labels={"dataset": self.data.name, "arch": arch, "weights": weights, "setting": setting},
+        )  # fmt: skip
+
+    def work(self, cell: Cell) -> Outcome:
+        """Features of every seed, and their probes."""
+        arch, weights = cell.labels["arch"], cell.labels["weights"]
+        features = {
+            seed: features_of(arch, weights, self.data.redraw(seed), drawn, self.network, self.extraction, self.cache)
+            for seed, drawn in self.useful(weights).items()
+        }
+        return probed(features, self.probes, self.grid, self.checks, probing_device(self.extraction.device))
+
+
+def probed(
+    features: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, checks: Checks, device: str
+) -> Outcome:
+    """The probes of one network, by seed, as they are recorded."""
+    swept = sweep(features, probes, grid, checks, device=device)
+    first = next(iter(features.values()))
+    main = swept.rows[swept.rows["study"] == STUDY]
+    recommended = {}
+    for method in dict.fromkeys(probes):
+        chosen = recommend(main[main["method"] == method], first.taps, grid)
+        recommended[method] = {name: chosen[name] and chosen[name]["tap"] for name in RECOMMENDED}
+    networks = [
+        {"seed": seed, "origin": each.origin, "features": str(each.folder), "request": each.details}
+        for seed, each in features.items()
+    ]
+    return Outcome(
+        rows=swept.rows.to_dict(orient="records"),
+        facts={"taps": first.taps, "recommended": recommended, "networks": networks},
+        arrays=swept.arrays(),
+    )
+
+
+def audited(data: Dataset, cache: Path) -> list[Finding]:
+    """What the quick audit finds, logged."""
+    findings = quick_audit(data, FileHashes(cache))
     for finding in findings:
         log.warning("%s: %s", finding.level.upper(), finding.text)
+    return findings
 
-    def features_of_seeds(arch: str, source: str) -> dict[int, Features]:
-        return _features_by_seed(arch, source, table, seeds, network, extraction, place)
 
-    found, skipped = for_each_arm(archs, weights, features_of_seeds)
-    arms = [Arm(arch, source, features) for (arch, source), features in found.items()]
-    return _probed(arms, skipped, table, findings, probes, grid, checks or Checks(), extraction.device)
+def _settled(job: _Job, archs: Sequence[str], earlier: Sequence[Run]) -> Extraction:
+    """What `auto` means for several networks, which are compared and so read alike: settled by the largest of them."""
+    open_questions = [name for name in SETTLED if getattr(job.extraction, name) == "auto"]
+    if len(set(archs)) == 1 or not open_questions:
+        return job.extraction
+    if earlier:
+        return replace(job.extraction, **earlier[-1].facts["read"])
+    from probe.backbones import backbone
+    from probe.features.reader import settle
+
+    size = job.network.image_size or job.data.image_size
+    settings = asdict(replace(job.network, image_size=size))
+    macs = max(backbone(arch, "scratch", **settings).table()[-1]["macs"] for arch in set(archs))
+    return settle(job.extraction, len(job.data) * macs, pick_device(job.extraction.device))
+
+
+def _read_unlike(entries: Sequence[Entry]) -> bool:
+    """Whether networks of one run were read in different precision."""
+    requests = [network["request"] for entry in entries for network in entry.facts["networks"]]
+    return len({(request.get("dtype"), request.get("compiled")) for request in requests}) > 1
 
 
 def for_each_arm(
@@ -155,60 +307,64 @@ def run_features(
     grid: ProbeGrid | None = None,
     checks: Checks | None = None,
     device: str = "auto",
+    out: str | Path | Record | None = None,
 ) -> Study:
     """Probe features that were made elsewhere; see `read_features` for their layout.
 
     Several sources are several arms, which must be of the same images, splits and groups. More than one of `seeds`
     repeats what is random, splits that were drawn.
     """
-    arms: list[Arm] = []
+    grid, checks, record = grid or ProbeGrid(), checks or Checks(), out if isinstance(out, Record) else Record(out)
+    arms = []
     for source in sources:
         one = read_features(source, seeds[0])
-        features = {seed: read_features(source, seed) for seed in (seeds if one.data.drawn else seeds[:1])}
-        arms.append(Arm(one.origin["arch"], one.origin["weights"], features))
-    _check_arms(arms)
-    first = next(iter(arms[0].features.values())).data
-    _describe_data(first)
-    return _probed(arms, [], first, [], probes, grid or ProbeGrid(), checks or Checks(), device)
+        arms.append({seed: read_features(source, seed) for seed in (seeds if one.data.drawn else seeds[:1])})
+    _check_arms([next(iter(arm.values())) for arm in arms])
+    data = next(iter(arms[0].values())).data
+    _describe_data(data)
+    check_request(data, probes, grid, checks)
+    cells = {_given_cell(arm, probes, grid, checks): arm for arm in arms}
+    asked = {"features": list(map(str, sources)), "seeds": list(seeds), "probes": list(probes)}
+    asked |= decisive(grid, checks)
+    facts = {"data": data.facts(), "audit": [], "skipped": []}
+    record.enter(Run.of(STUDY, asked, list(cells), facts))
+    solver = probing_device(device)
+    work = partial(_probed_cell, cells, probes, grid, checks, solver)
+    entries = complete(record, list(cells), work, doing="networks")
+    return Study(data, list(map(Arm, entries)), [], tuple(dict.fromkeys(probes)), grid, facts, record)
 
 
-def _check_arms(arms: Sequence[Arm]) -> None:
+def _given_cell(arm: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, checks: Checks) -> Cell:
+    """The probes of features made elsewhere, named by the content of their arrays."""
+    first = next(iter(arm.values()))
+    content = {tap: hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for tap, array in first.items()}
+    tables = {seed: [each.labels.tolist(), each.splits.tolist()] for seed, each in arm.items()}
+    groups = None if first.groups is None else first.groups.tolist()
+    asked = {"features": content, "table": digest_of([list(first.ids), tables, groups, list(first.data.classes)])}
+    origin = {"arch": first.origin["arch"], "weights": first.origin["weights"]}
+    return Cell(
+        kind="probes", asked={**asked, "probes": list(probes), **decisive(grid, checks), "versions": versions()},
+        labels={"dataset": first.data.name, **origin, "setting": setting_words(grid)},
+    )  # fmt: skip
+
+
+def _probed_cell(
+    arms: Mapping[Cell, Mapping[int, Features]], probes: Sequence[str], grid: ProbeGrid, checks: Checks, device: str,
+    cell: Cell,
+) -> Outcome:  # fmt: skip
+    return probed(arms[cell], probes, grid, checks, device)
+
+
+def _check_arms(arms: Sequence[Features]) -> None:
     """Raise ProbeError for arms that cannot be told apart, or not be set side by side."""
     first = arms[0]
     for i, arm in enumerate(arms[1:], 1):
-        mine, other = (next(iter(each.features.values())) for each in (first, arm))
-        if any((arm.arch, arm.weights) == (each.arch, each.weights) for each in arms[:i]):
-            raise ProbeError(f"two sources of features are called {arm.arch}, {arm.weights}; give them different names")
+        arch, weights = arm.origin["arch"], arm.origin["weights"]
+        if any((arch, weights) == (each.origin["arch"], each.origin["weights"]) for each in arms[:i]):
+            raise ProbeError(f"two sources of features are called {arch}, {weights}; give them different names")
         for what in ("ids", "labels", "splits", "groups"):
-            if not np.array_equal(getattr(mine, what), getattr(other, what)):
-                raise ProbeError(f"'{mine.folder}' and '{other.folder}' do not have the same {what} in the same order")
-
-
-def _probed(
-    arms: list[Arm], skipped: list[dict[str, str]], data: Dataset, findings: list[Finding],
-    probes: Sequence[str], grid: ProbeGrid, checks: Checks, device: str,
-) -> Study:  # fmt: skip
-    solver = probing_device(device)
-    sweeps = [sweep(arm.features, probes, grid, checks, device=solver) for arm in arms]
-    rows = pd.concat([each.rows for each in sweeps], ignore_index=True)
-    if data.skipped:
-        count = make_row(study=STUDY, dataset=data.name, metric="skipped_images", value=len(data.skipped))
-        rows = frame([*rows.to_dict(orient="records"), count])
-    draws = [each.draws for each in sweeps]
-    return Study(data, arms, skipped, rows, draws, tuple(dict.fromkeys(probes)), grid, findings)
-
-
-def _features_by_seed(
-    arch: str, weights: str, data: Dataset, seeds: Sequence[int], network: Network, extraction: Extraction, cache: Path
-) -> dict[int, Features]:
-    """Features for every seed that changes something: the weights when scratch, the splits when drawn."""
-    scratch = weights == "scratch"
-    useful = seeds if scratch or data.drawn else seeds[:1]
-    found = {}
-    for seed in useful:
-        drawn = seed if scratch else 0
-        found[seed] = features_of(arch, weights, data.redraw(seed), drawn, network, extraction, cache)
-    return found
+            if not np.array_equal(getattr(first, what), getattr(arm, what)):
+                raise ProbeError(f"'{first.folder}' and '{arm.folder}' do not have the same {what} in the same order")
 
 
 def _describe_data(data: Dataset) -> None:

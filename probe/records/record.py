@@ -1,0 +1,248 @@
+"""A record: the folder in which runs leave what was asked and what it came to. The one writer, and the one reader.
+
+`study.json` lists the runs: command, settings, data, versions, hardware, and the digests of their cells.
+`cells/<digest>.json` is a finished cell: what was asked, its rows and facts, seconds, versions. `cells/<digest>.npz`
+holds its arrays, predictions among them. `results.jsonl` has the rows of all cells and can be rebuilt at any time.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from zipfile import BadZipFile
+
+from filelock import FileLock
+
+from probe.base.errors import ProbeError, reason
+from probe.base.files import Damaged, plain, read_signed, replace_file, replace_text, write_signed
+from probe.base.runtime import log, versions
+from probe.records.cell import LABELS, Cell, Outcome
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+FORMAT = 1
+STUDY, CELLS, ROWS = "study.json", "cells", "results.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One request of a command: its settings, its cells in order, and facts for whoever repeats it.
+
+    `cells` hold a digest (`cell`) each, and the labels that this run gives the cell.
+    """
+
+    command: str
+    asked: Mapping[str, Any]
+    cells: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls, command: str, asked: Mapping[str, Any], cells: "Sequence[Cell | Entry]", facts: Mapping[str, Any]
+    ) -> Self:
+        """The run of some cells, now."""
+        listed = [{"cell": cell.digest, **{label: cell.labels.get(label) for label in LABELS}} for cell in cells]
+        return cls(
+            command=command, asked=plain(asked), cells=plain(listed),
+            facts=plain({"time": datetime.now(UTC).isoformat(timespec="seconds"), "versions": versions(), **facts}),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A cell as it is recorded: done, or failed with an `error`. A run gives it its labels."""
+
+    digest: str
+    kind: str
+    asked: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    facts: Mapping[str, Any]
+    seconds: float
+    error: str | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = field(default=None, repr=False)
+
+    def labelled(self, labels: Mapping[str, Any]) -> Self:
+        """The same under the labels of a run, its rows too; a label that is None leaves that of a row."""
+        given = {name: value for name, value in labels.items() if value is not None}
+        other = replace(self, labels=labels, rows=[{**row, **given} for row in self.rows])
+        if "arrays" in self.__dict__:  # kept in memory
+            other.__dict__["arrays"] = self.__dict__["arrays"]
+        return other
+
+    @cached_property
+    def arrays(self) -> "Mapping[str, np.ndarray[Any, Any]]":
+        """Its arrays by name, each read when it is asked for. Raises ProbeError where they are damaged."""
+        return {} if self.folder is None else _Arrays(self.folder / f"{self.digest}.npz")
+
+
+class _Arrays(Mapping[str, Any]):
+    """The arrays of an .npz, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __getitem__(self, name: str) -> Any:
+        with self._open() as file:
+            return file[name]
+
+    def __iter__(self) -> Iterator[str]:
+        with self._open() as file:
+            return iter(list(file.files))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def _open(self) -> Any:
+        import numpy as np
+
+        try:
+            return np.load(self.path, allow_pickle=False)
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise ProbeError(
+                f"cannot read '{self.path}': {reason(error)}; delete it and run the command again"
+            ) from None
+
+
+class Record:
+    """The runs and cells of a folder; without a folder they are kept in memory."""
+
+    def __init__(self, folder: str | Path | None) -> None:
+        """Raises ProbeError for a folder that cannot be written, or that version 0.1.0 has written."""
+        self.folder = None if folder is None else Path(folder)
+        self._runs: list[Run] = []
+        self._entries: dict[str, Entry] = {}
+        self._told: set[str] = set()
+        if self.folder:
+            _check_version(self.folder)
+
+    @property
+    def runs(self) -> list[Run]:
+        """What was asked, in the order of the last time that it was."""
+        if self.folder is None:
+            return list(self._runs)
+        return [Run(**run) for run in _study(self.folder)["runs"]]
+
+    def enter(self, run: Run) -> None:
+        """Note a run as the latest; the same request of earlier is replaced by it."""
+        with self._locked():
+            kept = [old for old in self.runs if (old.command, old.asked) != (run.command, run.asked)]
+            self._runs = [*kept, run]
+            if self.folder:
+                content = {"format": FORMAT, "runs": [asdict(each) for each in self._runs]}
+                _write(self.folder / STUDY, lambda path: write_signed(path, content))
+
+    def entry(self, digest: str) -> Entry | None:
+        """A recorded cell; None where there is none, or where its file is damaged, which is logged."""
+        if digest not in self._entries and self.folder:
+            path = self.folder / CELLS / f"{digest}.json"
+            try:
+                self._entries[digest] = Entry(**read_signed(path), folder=path.parent)
+            except FileNotFoundError:
+                return None
+            except (OSError, Damaged, TypeError):
+                if digest not in self._told:
+                    self._told.add(digest)
+                    log.warning("'%s' is damaged, so what it stood for is computed again", path)
+                return None
+        return self._entries.get(digest)
+
+    def write(self, cell: Cell, outcome: Outcome, seconds: float) -> Entry:
+        """Record what a cell came to. Raises ProbeError when it cannot be written."""
+        rows = [{**row, "cell": cell.digest} for row in outcome.rows]
+        return self._keep(cell, outcome.arrays, rows=rows, facts=outcome.facts, seconds=seconds)
+
+    def fail(self, cell: Cell, error: ProbeError) -> Entry:
+        """Record that a cell could not be computed, and why."""
+        return self._keep(cell, {}, rows=[], facts={}, seconds=0.0, error=str(error))
+
+    def entries(self, *commands: str) -> list[Entry]:
+        """The finished cells of the runs of some commands, or of all; of those with equal labels the one asked last."""
+        latest: dict[str, Entry] = {}
+        for run in self.runs:
+            for listed in run.cells if run.command in commands or not commands else ():
+                entry = self.entry(listed["cell"])
+                if entry is not None and entry.error is None:
+                    labels = {label: listed.get(label) for label in LABELS}
+                    name = json.dumps([entry.kind, *labels.values()])
+                    latest.pop(name, None)
+                    latest[name] = entry.labelled(labels)
+        return list(latest.values())
+
+    def rows(self, *commands: str) -> "pd.DataFrame":
+        """The rows of the cells of some commands, or of all."""
+        from probe.records.rows import frame
+
+        return frame(row for entry in self.entries(*commands) for row in entry.rows)
+
+    def rebuild(self) -> list[str]:
+        """Write `results.jsonl` from the cells; returns its path."""
+        if self.folder is None:
+            return []
+        path, rows = self.folder / ROWS, [row for entry in self.entries() for row in entry.rows]
+        _write(path, lambda place: replace_text(place, (json.dumps(row) + "\n" for row in rows)))
+        return [str(path)]
+
+    def _keep(self, cell: Cell, arrays: "Mapping[str, np.ndarray[Any, Any]]", **known: Any) -> Entry:
+        content = plain({"digest": cell.digest, "kind": cell.kind, "asked": cell.asked, **known})
+        content["facts"]["versions"] = versions()
+        if self.folder is None:
+            entry = Entry(**content)
+            entry.__dict__["arrays"] = dict(arrays)
+        else:
+            place = self.folder / CELLS / f"{cell.digest}.json"
+            if arrays:
+                _write(place.with_suffix(".npz"), lambda path: replace_file(path, lambda file: _save(file, arrays)))
+            _write(place, lambda path: write_signed(path, content))
+            entry = Entry(**content, folder=place.parent)
+        self._entries[cell.digest] = entry
+        return entry
+
+    def _locked(self) -> Any:
+        if self.folder is None:
+            return nullcontext()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".study.lock")
+
+
+def is_record(folder: Path) -> bool:
+    """Whether runs have left something in a folder."""
+    return (folder / STUDY).is_file()
+
+
+def _study(folder: Path) -> dict[str, Any]:
+    try:
+        found = read_signed(folder / STUDY)
+    except FileNotFoundError:
+        return {"format": FORMAT, "runs": []}
+    except (OSError, Damaged) as error:
+        raise ProbeError(f"'{folder / STUDY}' is damaged: {reason(error)}; take another folder, or delete it") from None
+    if found.get("format") != FORMAT:
+        raise ProbeError(f"'{folder}' was written by another version of probe; take another folder")
+    return found
+
+
+def _check_version(folder: Path) -> None:
+    if not is_record(folder) and ((folder / ROWS).is_file() or (folder / "run.json").is_file()):
+        raise ProbeError(f"'{folder}' holds results of version 0.1.0, which this one cannot read; take another folder")
+
+
+def _write(path: Path, write: Any) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path)
+    except OSError as error:
+        told = "what is finished is kept, and the same command goes on from there"
+        raise ProbeError(f"cannot write '{path}': {reason(error)}; {told}") from None
+
+
+def _save(file: Any, arrays: "Mapping[str, np.ndarray[Any, Any]]") -> None:
+    import numpy as np
+
+    np.savez_compressed(file, **dict(arrays))

@@ -1,0 +1,81 @@
+"""What a study asks, as plain values: the identity of data, networks and settings; and what is not the default."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from probe.base.files import digest_of
+from probe.base.lookup import is_file
+from probe.base.runtime import versions
+from probe.cache.requests import data_fingerprint
+from probe.data import Dataset, FileHashes
+from probe.features.named import published_file
+from probe.settings import Network, Tuning
+from probe.settings.training import reads
+
+
+def decisive(*settings: Any) -> dict[str, dict[str, Any]]:
+    """By class the fields of settings that decide a number; threads and batches of a forward pass do not."""
+    return {
+        type(each).__name__: {
+            entry.name: getattr(each, entry.name) for entry in fields(each) if entry.metadata.get("decides", True)
+        }
+        for each in settings
+    }
+
+
+def setting_words(*settings: Any, strategy: str | None = None) -> str:
+    """The settings that are not the default and that a reader compares, such as "top_k=2, lr=0.01".
+
+    Of `Tuning` those count that `strategy` reads.
+    """
+    words = []
+    for each in settings:
+        for entry in fields(each):
+            read = not isinstance(each, Tuning) or (strategy is not None and entry.name in reads(strategy))
+            value = getattr(each, entry.name)
+            if read and value != entry.default and entry.metadata.get("compared", entry.metadata.get("decides", True)):
+                words.append(f"{entry.name}={_word(value)}")
+    return ", ".join(words)
+
+
+class DataIdentity:
+    """What decides the numbers of a data set: its images, hashed once for all seeds; labels, groups and splits."""
+
+    def __init__(self, data: Dataset, cache: Path) -> None:
+        self.images = data_fingerprint(data, FileHashes(cache))
+
+    def of(self, data: Dataset) -> dict[str, Any]:
+        """The identity of the data set, or of the same one with other splits, as plain values."""
+        groups = None if data.groups is None else data.groups.tolist()
+        table = {"labels": data.labels.tolist(), "groups": groups, "splits": data.splits.tolist()}
+        return {"images": self.images, "table": digest_of(table), "classes": list(data.classes)}
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "/".join(map(_word, value))
+    return str(value)
+
+
+def network_identity(
+    arch: str, weights: str, seed: int, network: Network, size: int | None, cache: Path
+) -> dict[str, Any]:
+    """What decides the numbers of a network, without building it where its weights are on this machine.
+
+    Raises Unreachable for weights that cannot be had.
+    """
+    settings = asdict(replace(network, image_size=size))
+    if weights == "scratch":
+        return {"arch": arch, "weights": f"seed {seed}", **settings, "versions": versions()}
+    file = Path(weights) if is_file(weights) else published_file(arch, weights)
+    if file is None:
+        from probe.backbones import backbone
+
+        backbone(arch, weights, seed=seed, **settings)  # which fetches them
+        file = published_file(arch, weights)
+    content = FileHashes(cache).hash([file])[0] if file else weights
+    return {"arch": arch, "weights": content, **settings, "versions": versions()}
