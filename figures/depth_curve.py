@@ -19,6 +19,7 @@ from matplotlib.ticker import PercentFormatter
 
 from figures.style import COLORS, DASHES, MARKERS, literal, look
 from probe.records.labels import metric_label, probe_label, weights_name, weights_names
+from probe.records.rows import records
 from probe.records.view import View
 
 CHANCE = 0.5  # AUROC of a read-out that knows nothing
@@ -83,7 +84,7 @@ def marks(view: View, rows: pd.DataFrame) -> list[dict[str, str]]:
     recommended = []
     for entry in view.entries("probes", "layerwise"):
         probes = rows[rows["cell"].eq(entry.digest)].drop_duplicates("method")
-        for line in probes[["arch", "weights", "method", "arm"]].to_dict(orient="records"):
+        for line in records(probes[["arch", "weights", "method", "arm"]]):
             if chosen := entry.facts["recommended"].get(line["method"]):
                 recommended.append({**line, "tap": chosen["earliest_sufficient"] or chosen["best"]})
     return recommended

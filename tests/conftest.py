@@ -12,11 +12,8 @@ import torch
 from huggingface_hub import constants
 from jaxtyping import install_import_hook
 
-CHECKED = ("metrics", "statistics", "probes", "pooling", "transferability", "prediction_depth")
-ANALYSED = ("attribution", "embedding", "similarity")
-install_import_hook(
-    [f"probe.{name}" for name in CHECKED] + [f"analysis.{name}" for name in ANALYSED], "beartype.beartype"
-)
+CHECKED = ("probe.metrics", "probe.scoring.statistics", "probe.probes", "probe.backbones.pooling", "analysis")
+install_import_hook([*CHECKED, "probe.studies.depth"], "beartype.beartype")
 
 StoppedAt = Callable[[int], AbstractContextManager[None]]
 torch.set_num_threads(1)  # one process per core is faster than two threads in each

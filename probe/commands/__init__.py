@@ -18,6 +18,7 @@ from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
 from probe.commands.predict import predict
 from probe.commands.pretrain import pretrain
+from probe.commands.results import results
 from probe.commands.similarity import similarity
 from probe.commands.taps import taps
 from probe.commands.truncate import truncate
@@ -36,6 +37,6 @@ def main() -> None:
 
 for command in (
     archs, taps, audit, extract, layerwise, depth, similarity, embed, attribute, cost, truncate, finetune, pretrain,
-    check, predict, figure, demo, cache_group,
+    check, predict, figure, results, demo, cache_group,
 ):  # fmt: skip
     main.add_command(command)

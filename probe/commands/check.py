@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from probe.commands.drawing import draw_all
 from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, several_weights
 from probe.settings import Network, Reading, Training, Tuning
 from probe.settings.training import SEARCHES, STRATEGIES
@@ -46,21 +47,17 @@ def check(
     """
     if seeds < 1:
         raise click.BadParameter("at least 1", param_hint="--seeds")
-    from figures.probe_and_trained import probe_and_trained
-    from figures.strategies import strategies as compare_strategies
-    from figures.style import save
     from probe.base.runtime import check_folder
     from probe.records.rows import to_json
-    from probe.studies.check import cell_table, difference_table, run_check, write_check
+    from probe.studies.check import cell_table, run_check, write_check
 
     check_folder(out)
     found = run_check(
         arch, weights, data, taps=taps, strategies=strategies, seeds=range(seeds), search=search,
         out=out, reading=reading, network=network, training=training, tuning=tuning, cache=cache,
     )  # fmt: skip
-    files = write_check(found, out) + save(probe_and_trained(found.rows, training.metric), out / "check")
-    if not (differences := difference_table(found)).empty:
-        files += save(compare_strategies(differences), out / "strategies")
+    files = write_check(found)
+    files += draw_all(["probe-and-trained", "strategies"], found.record, found.study.data.name, training.metric)
     if as_json:
         verdicts = [
             {"weights": source, "strategy": strategy, **asdict(verdict)} for source, strategy, verdict in found.verdicts
@@ -78,10 +75,13 @@ def _lines(found: Any, metric: str) -> list[str]:
     from probe.studies.check import cell_table
     from probe.studies.layerwise_words import metric_name
 
-    table = cell_table(found).groupby(["weights", "tap", "strategy"], sort=False).mean(numeric_only=True).reset_index()
+    means = cell_table(found).groupby(["weights", "tap", "strategy"], sort=False).mean(numeric_only=True).reset_index()
     cells = [
-        [*row[:3], f"{row[5] / 1e6:.2f}M", *(f"{score:.3f}" for score in (row[3], row[6])), f"{row[4]:.0f}"]
-        for row in table[["weights", "tap", "strategy", "val", "seconds", "params", "test"]].values.tolist()
+        [
+            *(line["weights"], line["tap"], line["strategy"], f"{line['params'] / 1e6:.2f}M"),
+            *(f"{line['val']:.3f}", f"{line['test']:.3f}", f"{line['seconds']:.0f}"),
+        ]
+        for line in means.to_dict(orient="records")
     ]
     lines = [text_table(["weights", "tap", "strategy", "params", "val", "test", "seconds"], cells)]
     for weights, strategy, verdict in found.verdicts:

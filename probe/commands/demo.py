@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from probe.commands.drawing import draw_all
 from probe.commands.options import as_json, cache_folder, out_folder
 
 
@@ -21,15 +22,13 @@ def demo(seed: int, out: Path, cache: Path | None, as_json: bool) -> None:
     Example:
       probe demo --out demo
     """
-    from figures.probe_and_trained import probe_and_trained
-    from figures.style import save
     from probe.base.runtime import check_folder
     from probe.records.rows import to_json
     from probe.studies.demo import run_demo
 
     check_folder(out)
     found = run_demo(out, seed=seed, cache=cache)
-    files = found.files + save(probe_and_trained(found.check.rows), out / "demo")
+    files = found.files + draw_all(["probe-and-trained"], found.check.record, found.check.study.data.name)
     if as_json:
         click.echo(to_json({"sentences": found.sentences, "files": files}))
         return

@@ -1,6 +1,5 @@
 """Figures drawn again from the files of earlier commands: `probe figure`."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,10 @@ def figure(
     from figures.registry import MODULES, SIZED, about
     from probe.base.lookup import unknown
     from probe.base.runtime import check_folder
-    from probe.records.folder import Results
+    from probe.records.record import Record
     from probe.records.rows import to_json
     from probe.records.text import text_table
-    from probe.scoring.recommendation import marks
+    from probe.records.view import View
 
     if listed:
         lines = {each: about(each) for each in MODULES}
@@ -53,7 +52,7 @@ def figure(
     check_folder(out or results)
     if not results.is_dir():
         raise ProbeError(f"there is no folder '{results}'; --results takes the one that other commands wrote into")
-    found = Results(results, partial(_rows, results, dataset), marks, metric, column, dataset)
+    found = View(Record(results), metric, column, dataset)
     try:
         files, left_out = _draw(list(MODULES) if name == "all" else [name], found, out or results, every=name == "all")
     except OSError as error:
@@ -65,23 +64,10 @@ def figure(
     click.echo("\n".join(["written: " + ", ".join(files), *missing]))
 
 
-def _rows(folder: Path, dataset: str | None) -> Any:
-    """The rows that the folder holds of one data set."""
-    from probe.records.rows import frame, read_rows
-
-    rows = read_rows(folder / "results.jsonl") if (folder / "results.jsonl").is_file() else frame([])
-    known = rows["dataset"].dropna().unique().tolist()
-    if dataset is not None and dataset not in known:
-        raise ProbeError(f"no results of '{dataset}' in '{folder}'; there are those of {', '.join(known) or 'none'}")
-    if dataset is None and len(known) > 1:
-        raise ProbeError(f"'{folder}' holds results of {', '.join(known)}; choose one with --data")
-    return rows[rows["dataset"].eq(dataset or (known[0] if known else ""))]
-
-
 def _draw(names: list[str], found: Any, out: Path, every: bool) -> tuple[list[str], dict[str, str]]:
     """The files, and what there is nothing for; when a single figure is asked for, that is an error."""
     from figures.registry import draw
-    from probe.records.folder import Damaged, Missing
+    from probe.records.view import Missing
 
     out.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
@@ -92,10 +78,10 @@ def _draw(names: list[str], found: Any, out: Path, every: bool) -> tuple[list[st
             files += draw(name, found, out)
         except Missing as error:
             left_out[name] = str(error)
-        except (Damaged, ProbeError) as error:
+        except ProbeError as error:
             left_out[name] = str(error)
             faults.append(str(error))
     if left_out and not (every and files):
-        nothing = list(dict.fromkeys(faults)) or [f"'{found.folder}' holds nothing to draw"]
+        nothing = list(dict.fromkeys(faults)) or [f"'{found.record.folder}' holds nothing to draw"]
         raise ProbeError("; ".join(nothing if every else left_out.values()))
     return files, left_out

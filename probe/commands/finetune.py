@@ -1,19 +1,12 @@
 """A truncated network trained: `probe finetune`."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, weights_text
 from probe.settings import Head, Network, Reading, Training, Tuning
 from probe.settings.training import STRATEGIES
-from probe.studies.finetune import score_table, scores, write_training
-
-if TYPE_CHECKING:
-    from probe.finetuning import Finetuned
 
 
 @click.command()
@@ -47,46 +40,21 @@ def finetune(
     Example:
       probe finetune --arch resnet50 --at layer3.2 --strategy lp-ft --data my_images/labels.csv
     """
-    from probe.backbones import backbone
     from probe.base.runtime import check_folder
-    from probe.data import dataset
-    from probe.finetuning import finetune as train
     from probe.finetuning.devices import is_first
     from probe.records.rows import to_json
-    from probe.truncation import truncate
+    from probe.studies.finetune import run_finetune, write_training
 
     check_folder(out)
-    table = dataset(data, cache=cache, **asdict(reading))
-    options = asdict(network) | {"image_size": network.image_size or table.image_size}
-    source = weights or ("scratch" if strategy == "scratch" else "pretrained")
-    found = []
-    for seed in range(seeds):
-        mine = table.redraw(seed)
-        net = backbone(arch, source, seed=seed, **options)
-        model = truncate(net, tap, table.classes, multilabel=table.task == "multilabel", seed=seed, **asdict(head))
-        how: dict[str, Any] = {"training": training, "tuning": tuning, "cache": cache}
-        found.append(train(model, mine, strategy, seed=seed, checkpoint=out / f"checkpoint-{seed}.pt", **how))
+    found = run_finetune(
+        arch, tap, data, weights=weights, strategy=strategy, seeds=range(seeds), out=out, reading=reading,
+        network=network, head=head, training=training, tuning=tuning, cache=cache,
+    )  # fmt: skip
     if not is_first():
         return
-    chosen = {"strategy": strategy, "weights": source, "data": table.facts()}
-    chosen |= {"network": asdict(network), "head": asdict(head), "training": asdict(training), "tuning": asdict(tuning)}
-    files = [_save_best(found, training.metric, out), *write_training(found, chosen, out)]
+    files = write_training(found)
     if as_json:
-        runs = [{"seed": seed, "best_epoch": each.best_epoch, "seconds": each.seconds, "request": each.request,
-                 "scores": scores(each)} for seed, each in enumerate(found)]  # fmt: skip
-        click.echo(
-            to_json({"arch": arch, "tap": found[0].model.tap, "strategy": strategy, "runs": runs, "files": files})
-        )
+        named = {"arch": arch, "tap": found.entries[0].labels["tap"], "strategy": strategy}
+        click.echo(to_json({**named, "runs": found.summaries(), "files": files}))
         return
-    click.echo("\n".join([score_table(found), "written: " + ", ".join(files)]))
-
-
-def _save_best(found: Sequence["Finetuned"], metric: str, out: Path) -> str:
-    """The model whose seed is the best on validation; returns its path."""
-    from probe.metrics import LOWER_IS_BETTER
-    from probe.truncation import save
-
-    scored = [each.history[f"val_{metric}"][each.best_epoch] for each in found]
-    best = min(scored) if metric in LOWER_IS_BETTER else max(scored)
-    save(found[scored.index(best)].model, out / "model.safetensors")
-    return str(out / "model.safetensors")
+    click.echo("\n".join([found.table(), "written: " + ", ".join(files)]))

@@ -1,14 +1,12 @@
 """The main job: `probe layerwise`."""
 
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from probe.base.errors import ProbeError
+from probe.commands.drawing import draw_all
 from probe.commands.options import (
     as_json,
     cache_folder,
@@ -61,10 +59,10 @@ def layerwise(
     from probe.base.runtime import check_folder
     from probe.records.rows import to_json
     from probe.studies.layerwise import run_features, run_layerwise
-    from probe.studies.layerwise_words import facts, summary_lines, write_study
+    from probe.studies.layerwise_words import summary_lines, write_study
 
     check_folder(out)
-    how: dict[str, Any] = {"probes": probes, "grid": probegrid, "checks": checks}
+    how: dict[str, Any] = {"probes": probes, "grid": probegrid, "checks": checks, "out": out}
     if features:
         study = run_features(features, seeds=range(seeds), device=extraction.device, **how)
     else:
@@ -72,33 +70,12 @@ def layerwise(
             archs, weights, data, seeds=range(seeds),
             reading=reading, network=network, extraction=extraction, cache=cache, **how,
         )  # fmt: skip
-    kinds = (("reading", reading), ("network", network), ("extraction", extraction), ("grid", probegrid))
-    chosen: dict[str, Any] = {"probes": list(probes), "checks": asdict(checks)}
-    chosen |= {kind: asdict(of) for kind, of in kinds}
-    try:
-        files = write_study(study, facts(study, chosen, ["probe", *sys.argv[1:]]), out)
-        files += _draw(study, out)
-    except OSError as error:
-        raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}; the features are kept") from None
+    files = write_study(study)
+    names = ["depth-curve", *(["training-sizes"] if checks.n_train else [])]
+    files += draw_all(names, study.record, study.data.name, probegrid.metric)
     if as_json:
-        found = {"arms": study.summaries(), "skipped": study.skipped, "skipped_images": study.data.skipped}
-        click.echo(to_json({**found, "files": files}))
+        answer = {"arms": study.summaries(), "skipped": study.skipped, "skipped_images": study.data.skipped}
+        click.echo(to_json({**answer, "files": files}))
         return
     click.echo("\n".join(summary_lines(study)))
     click.echo("written: " + ", ".join(files))
-
-
-def _draw(study: Any, out: Path) -> list[str]:
-    from figures.depth_curve import depth_curve
-    from figures.style import save
-    from figures.training_sizes import training_sizes
-
-    marks = [
-        {key: arm[key] for key in ("arch", "weights", "method")}
-        | {"tap": (arm["earliest_sufficient"] or arm["best"])["tap"]}
-        for arm in study.summaries()
-    ]
-    files = save(depth_curve(study.rows, marks, study.skipped, metric=study.grid.metric), out / "layerwise")
-    if (study.rows["study"] == "training_size").any():
-        files += save(training_sizes(study.rows, metric=study.grid.metric), out / "training_sizes")
-    return files

@@ -1,13 +1,11 @@
 """Weights from other images: `probe pretrain`."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, weights_text
 from probe.settings import Network, Reading, Training
-from probe.studies.finetune import score_table, scores, write_training
 
 
 @click.command()
@@ -32,18 +30,20 @@ def pretrain(
       probe pretrain --arch resnet50 --data chest_xrays/ --out pretrained
     """
     from probe.base.runtime import check_folder
-    from probe.finetuning import pretrain as train
     from probe.finetuning.devices import is_first
     from probe.records.rows import to_json
+    from probe.studies.finetune import write_training
+    from probe.studies.pretrain import card_of, run_pretrain
 
     check_folder(out)
-    how: dict[str, Any] = {"reading": reading, "network": network, "training": training, "cache": cache}
-    place = out / "weights.safetensors"
-    found = train(arch, data, place, weights=weights, seed=seed, checkpoint=out / "checkpoint.pt", **how)
+    found = run_pretrain(
+        arch, data, out, weights=weights, seed=seed, reading=reading, network=network, training=training, cache=cache
+    )
     if not is_first():
         return
-    files = [str(place), *write_training([found.training], {"weights": weights, "card": found.card}, out)]
+    files = write_training(found)
     if as_json:
-        click.echo(to_json({"card": found.card, "scores": scores(found.training), "files": files}))
+        scores = found.summaries()[0]["scores"]
+        click.echo(to_json({"card": card_of(found), "scores": scores, "files": files}))
         return
-    click.echo("\n".join([score_table([found.training]), "written: " + ", ".join(files)]))
+    click.echo("\n".join([found.table(), "written: " + ", ".join(files)]))

@@ -173,7 +173,8 @@ def _rows(
         "weights": model.trunk.origin.weights, "tap": model.tap, "task": data.task,
         "method": TRAINED, "strategy": run.strategy.name, "seed": seed, "n_train": len(run.train),
     }  # fmt: skip
-    rows, draws, predictions = [], {}, {}
+    rows, draws = [], {}
+    predictions: dict[str, tuple[NDArray[Any], ...]] = {}
     for split, weighing in weigh(data, whole_trial(data, grid), grid).items():
         if len(weighing.rows):
             probabilities = model.probabilities(run.logits(weighing.rows)).numpy()

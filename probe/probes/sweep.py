@@ -54,9 +54,10 @@ class Sweep:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All of it by name, as it is recorded: draws/METHOD/SPLIT, probabilities/METHOD/TAP/SPLIT/SEED, ..."""
-        named = {"draws": self.draws, "probabilities": self.predictions, "rows": self.scored}
-        arrays = {"/".join(map(str, (kind, *key))): x for kind, by in named.items() for key, x in by.items()}
-        return {**arrays, "ids": self.ids, "targets": self.labels}
+        arrays: dict[str, NDArray[Any]] = {"ids": self.ids, "targets": self.labels}
+        arrays |= {"/".join(("draws", *key)): draws for key, draws in self.draws.items()}
+        arrays |= {"/".join(map(str, ("probabilities", *key))): found for key, found in self.predictions.items()}
+        return arrays | {"/".join(map(str, ("rows", *key))): rows for key, rows in self.scored.items()}
 
 
 def layerwise(
@@ -100,7 +101,8 @@ def sweep(
     first = next(iter(arms.values()))
     rows: Rows = []
     drawn: list[Draws] = []
-    predictions, scored = {}, {}
+    predictions: dict[tuple[str, str, str, int], NDArray[np.float32]] = {}
+    scored: dict[tuple[str, int], NDArray[np.int64]] = {}
     for seed, arm in arms.items():
         one = _OneSeed(arm, seed, grid, kinds, device)
         rows += one.rows

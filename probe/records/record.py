@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from zipfile import BadZipFile
@@ -113,9 +113,12 @@ class _Arrays(Mapping[str, Any]):
 class Record:
     """The runs and cells of a folder; without a folder they are kept in memory."""
 
-    def __init__(self, folder: str | Path | None) -> None:
-        """Raises ProbeError for a folder that cannot be written, or that version 0.1.0 has written."""
+    def __init__(self, folder: str | Path | None, *, writes: bool = True) -> None:
+        """Of several processes that train together, one `writes`; the others keep what they compute in memory.
+
+        Raises ProbeError for a folder that cannot be written, or that version 0.1.0 has written."""
         self.folder = None if folder is None else Path(folder)
+        self._writes = writes and folder is not None
         self._runs: list[Run] = []
         self._entries: dict[str, Entry] = {}
         self._told: set[str] = set()
@@ -134,7 +137,7 @@ class Record:
         with self._locked():
             kept = [old for old in self.runs if (old.command, old.asked) != (run.command, run.asked)]
             self._runs = [*kept, run]
-            if self.folder:
+            if self.folder and self._writes:
                 content = {"format": FORMAT, "runs": [asdict(each) for each in self._runs]}
                 _write(self.folder / STUDY, lambda path: write_signed(path, content))
 
@@ -183,16 +186,24 @@ class Record:
 
     def rebuild(self) -> list[str]:
         """Write `results.jsonl` from the cells; returns its path."""
-        if self.folder is None:
+        if self.folder is None or not self._writes:
             return []
         path, rows = self.folder / ROWS, [row for entry in self.entries() for row in entry.rows]
         _write(path, lambda place: replace_text(place, (json.dumps(row) + "\n" for row in rows)))
         return [str(path)]
 
+    def export(self, tables: Mapping[str, str]) -> list[str]:
+        """Write tables by name beside the cells, for other programs; their paths. Without a folder there are none."""
+        if self.folder is None or not self._writes:
+            return []
+        for name, text in tables.items():
+            _write(self.folder / name, partial(replace_text, text=text))
+        return [str(self.folder / name) for name in tables]
+
     def _keep(self, cell: Cell, arrays: "Mapping[str, np.ndarray[Any, Any]]", **known: Any) -> Entry:
         content = plain({"digest": cell.digest, "kind": cell.kind, "asked": cell.asked, **known})
         content["facts"]["versions"] = versions()
-        if self.folder is None:
+        if self.folder is None or not self._writes:
             entry = Entry(**content)
             entry.__dict__["arrays"] = dict(arrays)
         else:
@@ -205,9 +216,12 @@ class Record:
         return entry
 
     def _locked(self) -> Any:
-        if self.folder is None:
+        if self.folder is None or not self._writes:
             return nullcontext()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ProbeError(f"cannot write results to '{self.folder}': {reason(error)}") from None
         return FileLock(self.folder / ".study.lock")
 
 
@@ -245,4 +259,4 @@ def _write(path: Path, write: Any) -> None:
 def _save(file: Any, arrays: "Mapping[str, np.ndarray[Any, Any]]") -> None:
     import numpy as np
 
-    np.savez_compressed(file, **dict(arrays))
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its last argument is no array

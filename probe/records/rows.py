@@ -48,6 +48,11 @@ def frame(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:
     return table
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table as a list of its lines."""
+    return [{str(name): value for name, value in line.items()} for line in table.to_dict(orient="records")]
+
+
 def to_json(value: Any, indent: int | None = None) -> str:
     """Strict JSON of nested data: NumPy's numbers as plain ones, and null for a number that is not defined."""
     return json.dumps(plain(value), indent=indent, allow_nan=False)

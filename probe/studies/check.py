@@ -19,7 +19,7 @@ from probe.data import Dataset, dataset
 from probe.metrics import LOWER_IS_BETTER, MACRO
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run
-from probe.records.rows import TRAINED, make_row
+from probe.records.rows import TRAINED, frame, make_row, records
 from probe.scoring.agreement import Verdict, judge
 from probe.scoring.differences import mean_draws, strategy_differences
 from probe.settings import Extraction, Head, Network, ProbeGrid, Reading, Training, Tuning
@@ -48,6 +48,7 @@ class Check:
     study: Study
     taps: list[str]
     cells: list[Known]
+    entries: list[Entry] = field(repr=False)
     verdicts: list[tuple[str, str, Verdict]]
     seconds: dict[str, float]
     searches: list[Found] = field(default_factory=list)
@@ -56,6 +57,11 @@ class Check:
     def record(self) -> Record:
         """Where all of it is kept."""
         return self.study.record
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The rows of the run: of probes, of trained networks, and of their comparison."""
+        return frame(row for entry in self.entries for row in entry.rows)
 
 
 def run_check(
@@ -103,11 +109,13 @@ def run_check(
     plan = _Plan(study, trainer, _ways([arm.weights for arm in study.arms], strategies), seeds, asked)
     searches, entries = plan.everywhere(_pick_taps(study, taps)) if search == "none" else plan.search()
     cells = list(map(trained, entries))
-    plan.enter([*entries, _compare(record, study, entries, cells, training.metric)])
+    comparison = _compare(record, study, entries, cells, training.metric)
+    plan.enter([*entries, comparison])
+    every = [*(arm.entry for arm in study.arms), *entries, comparison]
     trained_taps = {cell["tap"] for cell in cells}
     names = [tap["tap"] for tap in study.arms[0].taps if tap["tap"] in trained_taps]
     seconds = {"probing": probing, "training": sum(cell["seconds"] for cell in cells)}
-    return Check(study, names, cells, _verdicts(study, cells, training.metric), seconds, searches)
+    return Check(study, names, cells, every, _verdicts(study, cells, training.metric), seconds, searches)
 
 
 def _check_request(taps: Sequence[str | int], strategies: Sequence[str], seeds: Sequence[int], search: str) -> None:
@@ -145,19 +153,19 @@ class _Plan:
         searches: list[Found] = []
         cells: list[Cell] = []
         for way in self.ways:
-            train, recall = partial(self._train, *way), partial(self._recall, *way)
+            train, recall = partial(self._train, way), partial(self._recall, way)
             found, used = search_cut(self.study.arms[0].taps, self.seeds, train, recall, sign)
             searches.append((*way, found))
             cells += [self.trainer.cell(*way, each["tap"], each["seed"]) for each in used]
             self.enter(cells)
         return searches, complete(self.trainer.record, cells, self.trainer.work, doing="training")
 
-    def _train(self, weights: str, strategy: str, tap: str, seed: int) -> Known:
-        cell = self.trainer.cell(weights, strategy, tap, seed)
+    def _train(self, way: tuple[str, str], tap: str, seed: int) -> Known:
+        cell = self.trainer.cell(*way, tap, seed)
         return trained(complete(self.trainer.record, [cell], self.trainer.work, doing="training")[0])
 
-    def _recall(self, weights: str, strategy: str, tap: str, seed: int) -> Known | None:
-        cell = self.trainer.cell(weights, strategy, tap, seed)
+    def _recall(self, way: tuple[str, str], tap: str, seed: int) -> Known | None:
+        cell = self.trainer.cell(*way, tap, seed)
         entry = self.trainer.record.entry(cell.digest) if is_done(self.trainer.record, cell) else None
         return None if entry is None else trained(entry.labelled(cell.labels))
 
@@ -176,7 +184,7 @@ def _compare(record: Record, study: Study, entries: Sequence[Entry], cells: Sequ
     def work(_: Cell) -> Outcome:
         rows = _verdict_rows(study, _verdicts(study, cells, metric), metric)
         differences = difference_table(study, cells)
-        return Outcome(rows=rows, facts={"differences": differences.to_dict(orient="records")})
+        return Outcome(rows=rows, facts={"differences": records(differences)})
 
     return complete(record, [cell], work, doing="comparison")[0]
 
@@ -193,11 +201,11 @@ def _ways(weights: Sequence[str], strategies: Sequence[str]) -> list[tuple[str, 
     return ways
 
 
-def write_check(check: Check, out: Path) -> list[str]:
-    """Write `check.csv`, a line per trained network, and `strategies.csv`, their differences; returns the paths."""
-    cell_table(check).to_csv(out / "check.csv", index=False)
-    difference_table(check.study, check.cells).to_csv(out / "strategies.csv", index=False)
-    return [str(out / name) for name in ("check.csv", "strategies.csv")]
+def write_check(check: Check) -> list[str]:
+    """Write `results.jsonl`, `check.csv`, a line per trained network, and `strategies.csv`, their differences."""
+    tables = {"check.csv": cell_table(check), "strategies.csv": difference_table(check.study, check.cells)}
+    written = check.record.export({name: table.to_csv(index=False) for name, table in tables.items()})
+    return [*check.record.rebuild(), *written]
 
 
 def cell_table(check: Check) -> pd.DataFrame:

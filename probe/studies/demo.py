@@ -13,9 +13,10 @@ import pandas as pd
 from probe.base.runtime import log
 from probe.data import Dataset, dataset, make_dataset
 from probe.data.images import ImageArrays
-from probe.finetuning import Pretrained, pretrain
 from probe.settings import Network, Training
 from probe.studies.check import Check, run_check, write_check
+from probe.studies.finetune import Trainings
+from probe.studies.pretrain import WEIGHTS, run_pretrain
 
 ARCH, SIZE = "test_resnet", 32  # the smallest ResNet of timm, .4 million parameters
 LABELLED, HELD = 100, 100  # training and validation images of the second five digits; the rest is test
@@ -27,7 +28,7 @@ DRAWS = 300  # behind each interval
 class Demo:
     """What was trained and probed, in numbers and in three sentences; `files` were written."""
 
-    pretrained: Pretrained
+    pretrained: Trainings
     check: Check = field(repr=False)
     sentences: list[str]
     files: list[str]
@@ -43,14 +44,15 @@ def run_demo(out: str | Path = "results", *, seed: int = 0, cache: str | Path | 
     common: dict[str, Any] = {"network": network, "cache": cache}
     log.info("pretraining on %s", first.name)
     training = Training(epochs=epochs, lr=2e-3, draws=DRAWS)
-    made = pretrain(ARCH, first, place / "weights.safetensors", seed=seed, training=training, **common)
+    made = run_pretrain(ARCH, first, place, seed=seed, training=training, **common)
+    weights = str(place / WEIGHTS)
     log.info("probing, cutting and training on %s", second.name)
     training = Training(epochs=epochs, lr=2e-3, batch_size=20, draws=DRAWS)
     check = run_check(
-        ARCH, [str(made.path), "scratch"], second, taps=list("01234"), strategies=STRATEGIES, seeds=[seed], out=place,
+        ARCH, [weights, "scratch"], second, taps=list("01234"), strategies=STRATEGIES, seeds=[seed], out=place,
         training=training, **common,
     )  # fmt: skip
-    return Demo(made, check, _sentences(made, check), [str(made.path), *write_check(check, place)])
+    return Demo(made, check, _sentences(weights, check), [weights, *write_check(check)])
 
 
 def _five(start: int, seed: int) -> Dataset:
@@ -79,10 +81,9 @@ def _labelled(data: Dataset, seed: int) -> Dataset:
     )  # fmt: skip
 
 
-def _sentences(made: Pretrained, check: Check) -> list[str]:
+def _sentences(source: str, check: Check) -> list[str]:
     """What was seen, whatever it is."""
     given, fresh = check.study.summaries()
-    source = str(made.path)
     chosen, whole = given["best"]["tap"], check.taps[-1]
     cut, full = (_test(check.rows, source, tap, "trained", "ftl") for tap in (chosen, whole))
     saved = 1 - next(cell["params"] for cell in check.cells if cell["tap"] == chosen) / check.cells[-1]["params"]

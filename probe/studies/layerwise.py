@@ -22,7 +22,7 @@ from probe.features.named import features_of
 from probe.probes import PROBES, check_request, sweep
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run
-from probe.records.rows import frame
+from probe.records.rows import frame, records
 from probe.scoring.differences import all_differences
 from probe.scoring.recommendation import recommend, recommend_by_size
 from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
@@ -240,7 +240,7 @@ def probed(
         for seed, each in features.items()
     ]
     return Outcome(
-        rows=swept.rows.to_dict(orient="records"),
+        rows=records(swept.rows),
         facts={"taps": first.taps, "recommended": recommended, "networks": networks},
         arrays=swept.arrays(),
     )
@@ -337,7 +337,7 @@ def run_features(
 def _given_cell(arm: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, checks: Checks) -> Cell:
     """The probes of features made elsewhere, named by the content of their arrays."""
     first = next(iter(arm.values()))
-    content = {tap: hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for tap, array in first.items()}
+    content = {tap: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for tap, array in first.items()}
     tables = {seed: [each.labels.tolist(), each.splits.tolist()] for seed, each in arm.items()}
     groups = None if first.groups is None else first.groups.tolist()
     asked = {"features": content, "table": digest_of([list(first.ids), tables, groups, list(first.data.classes)])}

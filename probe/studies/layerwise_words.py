@@ -1,17 +1,11 @@
 """A study in words and files: rows, tables, the run's facts, and the recommendation."""
 
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from probe.base.runtime import hardware, pick_device, versions
 from probe.metrics import MACRO
-from probe.records.rows import WITHOUT_PROBE, append_rows, to_json
+from probe.records.rows import WITHOUT_PROBE
 from probe.records.text import text_table
 from probe.studies.layerwise import STUDY, Study
 
@@ -27,34 +21,11 @@ def metric_name(metric: str) -> str:
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
-def write_study(study: Study, facts: dict[str, Any], out: Path) -> list[str]:
-    """Write `results.jsonl` (rows, appended), two tables and `run.json` into a folder; returns their paths."""
-    out.mkdir(parents=True, exist_ok=True)
-    append_rows(out / "results.jsonl", study.rows.to_dict(orient="records"))
-    score_table(study).to_csv(out / "layerwise.csv", index=False)
-    study.differences().to_csv(out / "differences.csv", index=False)
-    (out / "run.json").write_text(to_json(facts, indent=1) + "\n")
-    return [str(out / name) for name in ("results.jsonl", "layerwise.csv", "differences.csv", "run.json")]
-
-
-def facts(study: Study, settings: Mapping[str, Any], command: Sequence[str] = ()) -> dict[str, Any]:
-    """Everything needed to repeat a run: command, settings, versions, hashes, splits, hardware, preprocessing."""
-    device = pick_device(settings["extraction"]["device"]) if "extraction" in settings else "cpu"
-    return {
-        "command": list(command or sys.argv),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": dict(settings),
-        "versions": versions(),
-        "hardware": hardware(device),
-        "data": study.data.facts(),
-        "audit": [asdict(finding) for finding in study.findings],
-        "arms": [
-            {"seed": seed, "origin": features.origin, "features": str(features.folder), "request": features.details}
-            for arm in study.arms
-            for seed, features in arm.features.items()
-        ],
-        "skipped": study.skipped,
-    }
+def write_study(study: Study) -> list[str]:
+    """Write `results.jsonl` and two tables, `layerwise.csv` and `differences.csv`; returns their paths."""
+    tables = {"layerwise.csv": score_table(study), "differences.csv": study.differences()}
+    written = study.record.export({name: table.to_csv(index=False) for name, table in tables.items()})
+    return [*study.record.rebuild(), *written]
 
 
 def score_table(study: Study) -> pd.DataFrame:

@@ -5,11 +5,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probe.base.lookup import find_index
 from probe.base.runtime import log
 from probe.data import Dataset
 from probe.metrics import MACRO
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record
+from probe.records.rows import records
 from probe.settings import Head, Network, Reading, Training, Tuning
 from probe.settings.training import reads
 from probe.studies.engine import model_file
@@ -40,6 +42,13 @@ class Trainer:
     def asked(self) -> dict[str, Any]:
         """The settings, as plain values."""
         return decisive(self.reading, self.network, self.head, self.training, self.tuning)
+
+    def name_of(self, weights: str, tap: str | int) -> str:
+        """The name of a tap that may be given by its index, for which the network is built."""
+        if isinstance(tap, str) and not tap.lstrip("-").isdigit():
+            return tap
+        taps = self._net(weights, 0).taps
+        return str(taps[find_index("tap", tap, taps)])
 
     def cell(self, weights: str, strategy: str, tap: str, seed: int) -> Cell:
         """One network. Raises Unreachable for weights that cannot be had."""
@@ -113,10 +122,10 @@ def outcome_of(result: "Finetuned") -> Outcome:
     model = result.model
     facts = {
         "best_epoch": result.best_epoch, "params": model.params, "trainable": result.trainable, "macs": model.macs,
-        "seconds": result.seconds, "history": result.history.to_dict(orient="records"), "request": result.request,
+        "seconds": result.seconds, "history": records(result.history), "request": result.request,
         "origin": model.trunk.describe(), "val": float(result.draws["val"][0]),
     }  # fmt: skip
-    return Outcome(rows=result.rows.to_dict(orient="records"), facts=facts, arrays=arrays)
+    return Outcome(rows=records(result.rows), facts=facts, arrays=arrays)
 
 
 def trained(entry: Entry) -> dict[str, Any]:

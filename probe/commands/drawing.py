@@ -1,0 +1,27 @@
+"""What a command draws at its end: figures of the record that its run is kept in."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from probe.base.errors import ProbeError, reason
+
+if TYPE_CHECKING:
+    from probe.records.record import Record
+
+
+def draw_all(names: Sequence[str], record: "Record", dataset: str, metric: str = "auroc") -> list[str]:
+    """Draw figures by name into the folder of a record; the files. Raises ProbeError when they cannot be written."""
+    from figures.registry import draw
+    from probe.records.view import Missing, View
+
+    if record.folder is None:
+        return []
+    files: list[str] = []
+    for name in names:
+        try:
+            files += draw(name, View(record, metric, dataset=dataset), record.folder)
+        except Missing:  # such as the differences of a single strategy
+            continue
+        except OSError as error:
+            raise ProbeError(f"cannot draw into '{record.folder}': {reason(error)}; the results are kept") from None
+    return files
