@@ -1,7 +1,7 @@
 """Strategies compared: at every cut the score of full fine-tuning, and what other ways of training differ from it.
 
 Command: `probe check --arch resnet50 --data labels.csv` (writes `strategies.pdf`).
-Read: the `differences` of the comparison cell: per weights, strategy and tap (with its `depth`) the
+Rows read: `differences` of the comparison cell: per weights, strategy and tap (with its `depth`) the
 `score` on test of the reference, and the paired difference to it with its interval and Holm's p.
 What one should see: fine-tuning ahead of linear probing where the cut is low, less where it is high; scratch behind
 wherever pretraining helps. Filled symbols are differences that stay below .05 after Holm's correction.

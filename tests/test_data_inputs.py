@@ -33,6 +33,7 @@ from probe.commands import main
 from probe.data import FileHashes, dataset, make_dataset
 from probe.data.images import ImageArrays, ImageFiles, images_in
 from probe.data.published import TORCHVISION_SETS
+from probe.records.record import Record
 from probe.settings import Reading
 
 
@@ -491,11 +492,12 @@ def test_skipped_files_are_recorded(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["layerwise", *common, *options], prog_name="probe")
     assert result.exit_code == 0, result.stderr
     assert "SKIPPED 4 of 21 images" in result.stderr
-    run = json.loads((out / "run.json").read_text())
-    assert {name for name, _ in run["data"]["skipped"]} == {"3.png", "4.png", "5.png", "x.dcm"}
-    assert json.loads(result.stdout)["skipped_images"] == run["data"]["skipped"]
-    assert run["data"]["images"] == 17
-    assert run["data"]["reading"]["window"] == run["settings"]["reading"]["window"] == "0,100"
+    (run,) = Record(out).runs
+    data = run.facts["data"]
+    assert {name for name, _ in data["skipped"]} == {"3.png", "4.png", "5.png", "x.dcm"}
+    assert json.loads(result.stdout)["skipped_images"] == data["skipped"]
+    assert data["images"] == 17
+    assert data["reading"]["window"] == run.asked["Reading"]["window"] == "0,100"
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert [row["value"] for row in rows if row["metric"] == "skipped_images"] == [4]
 

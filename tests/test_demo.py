@@ -39,7 +39,7 @@ def test_three_sentences_and_a_figure(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found.exit_code == 0, found.output
     told = json.loads(found.stdout)
     assert len(told["sentences"]) == 3
-    assert {Path(file).name for file in told["files"]} >= {"weights.safetensors", "check.csv", "demo.png"}
+    assert {Path(file).name for file in told["files"]} >= {"weights.safetensors", "check.csv", "check.png"}
     assert all(Path(file).is_file() for file in told["files"])
     rows = read_rows(tmp_path / "results.jsonl")
     rows = rows[(rows.split == "test") & (rows.metric == "auroc") & (rows["class"] == "macro")]

@@ -9,20 +9,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from made_records import leave
 from matplotlib.figure import Figure
 from test_figures import words
 
-from figures import style
+from figures.depth_curve import marks
 from figures.frontier import frontier, on_front, tabulate
-from figures.registry import MODULES, SIZED
+from figures.registry import MODULES, SIZED, module_of
 from figures.score_table import score_table
 from figures.strategies import strategies
 from figures.style import INCH, slide
 from probe.commands import main
-from probe.metrics import LOWER_IS_BETTER
-from probe.records.rows import append_rows, frame, make_row
+from probe.records.record import Record
+from probe.records.rows import frame, make_row, records
+from probe.records.view import View, name_settings
 from probe.scoring.differences import strategy_differences
-from probe.scoring.recommendation import marks
 
 ROOT = Path(__file__).parents[1]
 TAPS = ["stem", "layer1.0", "layer2.0"]
@@ -79,12 +80,21 @@ def figure(*arguments: object) -> Result:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    rows = layerwise() + trained("lp", (0.72, 0.8, 0.81)) + trained("ftl", (0.75, 0.85, 0.8))
-    append_rows(tmp_path / "results.jsonl", rows)
-    differences = strategy_differences(cells(), "auroc").assign(dataset="ham", arch="net_18")
-    differences.assign(depth=differences["tap"].map(TAPS.index)).to_csv(tmp_path / "strategies.csv", index=False)
-    differences.to_csv(tmp_path / "check.csv", index=False)
+    for command in ("layerwise", "check"):
+        leave(tmp_path, command, "probes", layerwise(), facts={"recommended": RECOMMENDED})
+    rows = trained("lp", (0.72, 0.8, 0.81)) + trained("ftl", (0.75, 0.85, 0.8))
+    probes = leave(tmp_path, "check", "trained", layerwise() + rows)
+    assert probes.labels["dataset"] == "ham"
+    leave_differences(tmp_path, strategy_differences(cells(), "auroc"))
     return tmp_path
+
+
+RECOMMENDED = {"linear": {"best": "layer1.0", "earliest_sufficient": None, "oracle": "layer1.0"}}
+
+
+def leave_differences(folder: Path, table: pd.DataFrame) -> None:
+    table = table.assign(dataset="ham", arch="net_18", depth=table["tap"].map(TAPS.index))
+    leave(folder, "check", "comparison", facts={"differences": records(table)}, dataset="ham", arch="net_18")
 
 
 def test_all_draws_what_is_there_and_names_what_is_not(results: Path) -> None:
@@ -95,18 +105,19 @@ def test_all_draws_what_is_there_and_names_what_is_not(results: Path) -> None:
     assert set(found["left_out"]) == set(MODULES) - {
         "depth-curve", "probe-and-trained", "strategies", "frontier", "table",
     }  # fmt: skip
-    assert found["left_out"]["cost"] == f"no cost.json of 'probe cost' in '{results}'"
+    assert found["left_out"]["cost"] == f"nothing of 'probe cost' in '{results}'"
 
 
 def test_an_arm_that_was_skipped_is_still_said(results: Path) -> None:
     def drawn(data: str) -> str:
         skipped = [{"arch": "net_18", "weights": "pretrained", "reason": "no network"}]
-        (results / "run.json").write_text(json.dumps({"data": {"name": data}, "skipped": skipped}))
-        assert figure("depth-curve", "--results", results).exit_code == 0
+        rows = layerwise(dataset=data)
+        leave(results, "layerwise", "probes", rows, facts={"recommended": {}}, run={"skipped": skipped})
+        assert figure("depth-curve", "--results", results, "--data", "ham").exit_code == 0
         return (results / "layerwise.svg").read_text()
 
-    assert "skipped, weights not available" in drawn("ham")
     assert "skipped" not in drawn("another")
+    assert "skipped, weights not available" in drawn("ham")
 
 
 @pytest.mark.parametrize("name", ["probe-and-trained", "strategies", "frontier"])
@@ -136,7 +147,7 @@ def test_a_slide_and_another_folder(results: Path) -> None:
         (["banana"], 1, "unknown figure 'banana'"),
         (["depth-curv"], 1, "depth-curve"),
         ([], 2, "--list tells"),
-        (["cost"], 1, "no cost.json of 'probe cost'"),
+        (["cost"], 1, "nothing of 'probe cost'"),
         (["cost", "--column", "half"], 2, "'cost' has one width"),
         (["depth-curve", "--metric", "kappa"], 1, "no kappa of 'probe layerwise'"),
         (["depth-curve", "--data", "busi"], 1, "no results of 'busi' in"),
@@ -151,69 +162,54 @@ def test_what_cannot_be_drawn_is_one_line(results: Path, arguments: list[str], c
 
 
 def test_results_of_two_data_sets_want_a_choice(results: Path) -> None:
-    append_rows(results / "results.jsonl", layerwise("busi"))
-    (results / "strategies.csv").unlink()
+    leave(results, "layerwise", "probes", layerwise("busi"), facts={"recommended": {}})
     for name in ("depth-curve", "all"):
         told = figure(name, "--results", results)
         assert (told.exit_code, "choose one with --data" in told.stderr) == (1, True)
     assert figure("depth-curve", "--results", results, "--data", "busi").exit_code == 0
 
 
-def test_the_later_run_is_drawn(results: Path) -> None:
-    before = [{**row, "request": "32 px", "value": 0.1} for row in layerwise() + trained("lp", (0.1, 0.1, 0.1))]
-    after = [{**row, "request": "48 px"} for row in layerwise() + trained("lp", (0.6, 0.6, 0.6))]
-    append_rows(results / "results.jsonl", before + after)
-    told = figure("all", "--results", results)
+def test_of_two_runs_of_one_name_the_later_is_drawn_and_settings_stand_side_by_side(tmp_path: Path) -> None:
+    for value, setting in ((0.1, ""), (0.7, ""), (0.6, "pool=max")):
+        rows = [row | {"value": value, "setting": setting} for row in layerwise()]
+        leave(tmp_path, "layerwise", "probes", rows, facts={"recommended": {}}, setting=setting)
+    for top_k, value in ((2, 0.6), (4, 0.8)):
+        setting = f"top_k={top_k}"
+        rows = [row | {"setting": setting} for row in trained("lwft", (value,) * 3)]
+        leave(tmp_path, "finetune", "trained", rows, arm="lwft", setting=setting)
+    told = figure("all", "--results", tmp_path)
     assert told.exit_code == 0, told.output
-    table = pd.read_csv(results / "table.csv", index_col=0)
-    assert table["scratch, linear probe, value"].tolist() == [0.7, 0.8, 0.79]
-    assert table["scratch, lp, value"].tolist() == [0.6] * 3
-    assert table["scratch, ftl, value"].tolist() == [0.75, 0.85, 0.8]
+    table = pd.read_csv(tmp_path / "table.csv", index_col=0)
+    assert table["scratch, linear probe, value"].tolist() == [0.7] * 3
+    assert table["scratch, linear, pool=max probe, value"].tolist() == [0.6] * 3
+    assert table["scratch, lwft, top_k=2, value"].tolist() == [0.6] * 3
+    assert table["scratch, lwft, top_k=4, value"].tolist() == [0.8] * 3
+    assert "linear, pool=max" in (tmp_path / "layerwise.svg").read_text()
 
 
-def test_rows_are_read_by_figures_that_take_them_alone(results: Path) -> None:
-    (results / "results.jsonl").write_text("{")
-    assert figure("strategies", "--results", results).exit_code == 0
-    assert "cannot read results from" in figure("table", "--results", results).stderr
-    found = json.loads(figure("all", "--results", results, "--json").stdout)
-    assert {Path(file).stem for file in found["files"]} == {"strategies"}
-    assert "cannot read results from" in found["left_out"]["frontier"]
+def test_an_arm_of_one_setting_is_called_by_its_name_alone() -> None:
+    rows = frame([row | {"setting": "epochs=2"} for row in trained("ftl", (0.6,) * 3)])
+    assert set(name_settings(rows)["arm"]) == {"ftl"}
 
 
-@pytest.mark.parametrize(
-    ("name", "files", "message"),
-    [
-        ("strategies", {"strategies.csv": ""}, "strategies.csv'"),
-        ("cost", {"cost.json": '{"arch": '}, "cost.json'"),
-        ("cost", {"cost.json": "{}"}, "cost.json', damaged or written otherwise: no 'arch'"),
-        ("similarity", {"similarity.csv": "a,b\n1,2\n"}, "similarity.csv'"),
-        ("cca-boxes", {"cca.csv": "a,b\n1,2\n"}, "cca.csv'"),
-        ("attribution", {"attribution_ig.npz": "PK\x03\x04cut"}, "attribution_ig.npz'"),
-        ("prediction-depth", {"depth.csv": "id\n1\n", "depth.npz": "PK\x03\x04cut"}, "from '{}/depth.npz'"),
-        ("embedding", {"embedding_pca_maps.csv": "arm\na\n"}, "no embedding_pca.csv of 'probe embed' in"),
-        ("embedding", {"embedding_pca_maps.csv": "arm\na\n", "embedding_pca.csv": ""}, "from '{}/embedding_pca.csv'"),
-    ],
-)
-def test_damaged_files_are_named_and_the_rest_is_drawn(
-    results: Path, name: str, files: dict[str, str], message: str
-) -> None:
-    for file, text in files.items():
-        (results / file).write_text(text)
-    told = figure(name, "--results", results)
-    assert (told.exit_code, len(told.stderr.splitlines())) == (1, 1), told.output
-    assert message.format(results) in told.stderr
-    found = json.loads(figure("all", "--results", results, "--json", "--out", results / "drawn").stdout)
-    assert message.format(results) in found["left_out"][name]
-    assert "frontier" in {Path(file).stem for file in found["files"]}
+def test_a_damaged_record_is_named(results: Path) -> None:
+    study = results / "study.json"
+    study.write_text(study.read_text().replace("ham", "hem", 1))
+    told = figure("table", "--results", results)
+    assert (told.exit_code, len(told.stderr.splitlines())) == (1, 1)
+    assert f"'{study}' is damaged" in told.stderr
 
 
-def test_files_of_another_data_set_than_the_one_asked_for_are_not_drawn(results: Path) -> None:
-    np.savez(results / "attribution_ig.npz", data="digits")
-    (results / "cca.csv").write_text("tap,share\n")
+def test_a_folder_of_version_0_1_0_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text("{}\n")
+    told = figure("all", "--results", tmp_path)
+    assert (told.exit_code, len(told.stderr.splitlines())) == (1, 1)
+    assert "holds results of version 0.1.0" in told.stderr
+
+
+def test_results_of_another_data_set_than_the_one_asked_for_are_not_drawn(results: Path) -> None:
     assert figure("strategies", "--results", results, "--data", "ham").exit_code == 0
-    for name, told in (("attribution", "is of 'digits', not of 'ham'"), ("cca-boxes", "names no data set")):
-        assert told in figure(name, "--results", results, "--data", "ham").stderr
-    assert "is of 'ham', not of 'digits'" in figure("strategies", "--results", results, "--data", "digits").stderr
+    assert "no results of 'digits' in" in figure("strategies", "--results", results, "--data", "digits").stderr
 
 
 def test_an_empty_folder_holds_nothing(tmp_path: Path) -> None:
@@ -226,11 +222,13 @@ def test_the_list_names_every_figure() -> None:
     assert all(name in told for name in MODULES)
 
 
-def test_marks_are_the_recommendation() -> None:
-    assert marks(frame(layerwise()), "auroc") == [
-        {"arch": "net_18", "weights": "scratch", "method": "linear", "tap": "layer1.0"}
-    ]
-    assert marks(frame(layerwise()), "kappa") == []
+def test_marks_are_what_the_run_recommended(tmp_path: Path) -> None:
+    """Also where another margin was asked for than the default, and in another metric than the one it chose by."""
+    recommended = {"linear": {"best": "layer1.0", "earliest_sufficient": "stem", "oracle": "layer1.0"}}
+    leave(tmp_path, "layerwise", "probes", layerwise(), facts={"recommended": recommended})
+    view = View(Record(tmp_path))
+    (mark,) = marks(view, view.rows("layerwise"))
+    assert (mark["arch"], mark["weights"], mark["arm"], mark["tap"]) == ("net_18", "scratch", "linear", "stem")
 
 
 def test_fine_tuned_given_weights_are_the_reference() -> None:
@@ -274,7 +272,7 @@ def test_the_lowest_cut_is_on_top_in_whatever_order_cuts_were_found(results: Pat
     assert [label.get_text() for label in left.get_yticklabels()] == TAPS
     np.testing.assert_allclose(left.lines[0].get_xdata(), [0.75, 0.9, 0.76])
     np.testing.assert_array_equal(right.lines[1].get_ydata(), [1, 2, 0])
-    found.to_csv(results / "strategies.csv", index=False)
+    leave_differences(results, found)
     assert figure("strategies", "--results", results).exit_code == 0
     svg = (results / "strategies.svg").read_text()
     assert sorted(TAPS, key=lambda tap: svg.index(f">{tap}<")) == TAPS  # by the depth of the rows
@@ -286,15 +284,15 @@ def test_the_frontier_is_chosen_on_validation() -> None:
     points = tabulate(rows, "auroc")
     assert len(points) == 6
     front = on_front(points, "macs", "auroc")
-    assert list(zip(front["tap"], front["strategy"], strict=True)) == [("stem", "probe"), ("layer1.0", "ftl")]
+    assert list(zip(front["tap"], front["arm"], strict=True)) == [("stem", "probe"), ("layer1.0", "ftl")]
     assert front["test"].tolist() == [0.7, 0.5]
-    assert on_front(points, "macs", "log_loss")[["tap", "strategy"]].to_numpy().tolist() == [["stem", "ftl"]]
+    assert on_front(points, "macs", "log_loss")[["tap", "arm"]].to_numpy().tolist() == [["stem", "ftl"]]
 
 
 def test_the_frontier_leaves_out_networks_whose_cost_no_row_states(caplog: pytest.LogCaptureFixture) -> None:
     rows = frame(layerwise() + trained("ftl", (0.65, 0.85, 0.85)) + trained("tf", (0.9, 0.9, 0.9)))
     with caplog.at_level("INFO", logger="probe"):
-        assert set(tabulate(rows, "auroc")["strategy"]) == {"probe", "ftl"}
+        assert set(tabulate(rows, "auroc")["arm"]) == {"probe", "ftl"}
     assert caplog.messages == ["frontier: tf left out, its halved networks' costs are in no row"]
 
 
@@ -338,7 +336,8 @@ def test_weights_of_one_stem_are_told_apart(results: Path) -> None:
 def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:
     gallery = (ROOT / "figures" / "gallery" / "README.md").read_text()
     readme = (ROOT / "README.md").read_text()
-    for name, module in MODULES.items():
+    for name in MODULES:
+        module = module_of(name)
         about = str(module.__doc__)
         assert "Command: `probe " in about, name
         assert " read: " in about or "\nInput: " in about, name
@@ -349,4 +348,3 @@ def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:
     shown = set(re.findall(r"\]\(([\w]+\.png)\)", gallery))
     assert shown == {path.name for path in (ROOT / "figures" / "gallery").glob("*.png")}
     assert set(SIZED) < set(MODULES)
-    assert set(style.LOWER_IS_BETTER) == set(LOWER_IS_BETTER)

@@ -16,7 +16,7 @@ TAPS = ["stem", "layer1.0", "layer2.0"]
 
 
 def rows(arch: str = "resnet18", weights: str = "scratch", seeds: int = 1, top: float = 0.9) -> list[dict[str, object]]:
-    known = {"dataset": "ham", "arch": arch, "weights": weights}
+    known = {"study": "layerwise", "dataset": "ham", "arch": arch, "weights": weights}
     made = []
     for i, tap in enumerate(TAPS):
         at = known | {"tap": tap, "depth": (i + 1) / 3}
@@ -24,7 +24,7 @@ def rows(arch: str = "resnet18", weights: str = "scratch", seeds: int = 1, top: 
         for seed in range(seeds):
             value = top - 0.1 * (2 - i) + 0.02 * seed
             score = {"class": "macro", "value": value, "ci_low": value - 0.05, "ci_high": value + 0.05}
-            made.append(make_row(**at, metric="auroc", split="test", seed=seed, **score))
+            made.append(make_row(**at, method="linear", metric="auroc", split="test", seed=seed, **score))
     return made
 
 

@@ -18,6 +18,7 @@ from probe.commands import main
 from probe.data import Dataset
 from probe.finetuning import Pretrained, pretrain, read_pretraining
 from probe.finetuning.training import Run
+from probe.records.record import Record
 from probe.records.rows import read_rows
 from probe.settings import Network, Training
 
@@ -133,7 +134,8 @@ def test_the_command_gives_weights_to_the_others(tmp_path: Path) -> None:
     assert told["files"][0] == str(tmp_path / "one" / "weights.safetensors")
     assert all(Path(file).is_file() for file in told["files"])
     assert set(told["scores"]) == {"train", "val", "test"}
-    assert json.loads((tmp_path / "one" / "run.json").read_text())["settings"]["card"]["seed"] == 1
+    (entry,) = Record(tmp_path / "one").entries("pretrain")
+    assert (entry.facts["card"]["seed"], entry.asked["Training"]["epochs"]) == (1, 1)
     assert set(read_rows(tmp_path / "one" / "results.jsonl")["study"]) == {"pretrain"}
     second = ["finetune", *common, "--at", "layer2.0", "--weights", told["files"][0], "--out", tmp_path / "two"]
     found = CliRunner().invoke(main, list(map(str, second)))

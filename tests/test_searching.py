@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_check import FAST
+from test_check import FAST, same_cells
 from test_study import SMALL, shapes_data
 
+from probe import finetuning
 from probe.base.errors import ProbeError
 from probe.commands import main
-from probe.studies import cells
 from probe.studies.check import run_check
 from probe.studies.cut_search import search_cut, stage_ends
 
@@ -100,10 +100,10 @@ def test_a_check_searches_and_knows_what_was_trained_before(tmp_path: Path, monk
     assert len(found.verdicts) == 1
     every = run_check("resnet10t", ["scratch"], data, taps=range(5), **asked)
     assert not every.searches
-    monkeypatch.setattr(cells, "finetune", None)  # from here on nothing is trained
+    monkeypatch.setattr(finetuning, "finetune", None)  # from here on nothing is trained
     again = run_check("resnet10t", ["scratch"], data, search="two-stage", **asked)
     ((*_, beside),) = again.searches
-    assert again.cells == found.cells
+    assert same_cells(again.cells, found.cells)
     table = {cell["tap"]: cell for cell in every.cells}
     assert beside.missing == 0
     assert beside.chosen == max(table, key=lambda tap: table[tap]["val"])

@@ -26,7 +26,8 @@ from probe.data.images import ImageArrays
 from probe.features import Features
 from probe.probes import TrainingSet, find_method, fit_taps, layerwise, methods
 from probe.probes.fitting import Fitted, first_of_equal
-from probe.records.rows import COLUMNS, append_rows, frame, make_row, read_rows
+from probe.records.record import Record
+from probe.records.rows import COLUMNS, frame, make_row, read_rows
 from probe.scoring.trials import whole_trial
 from probe.settings import Extraction, Network, ProbeGrid
 from probe.studies.layerwise import Study, run_layerwise
@@ -155,7 +156,7 @@ def test_rows_follow_the_schema_and_say_what_they_are_of() -> None:
     test = scores[(scores.split == "test") & (scores["class"] == "macro")]
     assert list(test.tap) == list(features)
     assert ((test.ci_low <= test.value) & (test.value <= test.ci_high)).all()
-    assert set(rows.request) == {features.request}
+    assert set(rows.arm[rows.method.notna()]) == {"linear"}
     assert set(rows[rows.metric == "chosen_c"].value) <= set(GRID.c_grid)
     assert (rows[rows.metric == "converged"].value == 1).all()
 
@@ -184,14 +185,16 @@ def test_a_second_run_builds_no_network_and_reads_no_image(monkeypatch: pytest.M
     monkeypatch.setattr(ImageArrays, "load", None)
     other = ProbeGrid(draws=100, c_grid=(0.1,))
     second = run_layerwise(["resnet10t"], ["scratch"], data, network=SMALL, grid=other)
-    assert first.arms[0].features[0].request == second.arms[0].features[0].request
+    folders = [study.arms[0].entry.facts["networks"][0]["features"] for study in (first, second)]
+    assert folders[0] == folders[1]
 
 
 def test_seeds_repeat_what_is_random() -> None:
     study = run_layerwise(["resnet10t"], ["scratch"], shapes_data(), seeds=(0, 1), network=SMALL, grid=GRID)
-    first, second = study.arms[0].features.values()
-    assert first.request != second.request
-    assert (first.splits != second.splits).any()
+    first, second = study.arms[0].entry.facts["networks"]
+    assert first["features"] != second["features"]
+    arrays = study.arms[0].entry.arrays
+    assert set(arrays["rows/test/0"]) != set(arrays["rows/test/1"])
     scores = study.rows[(study.rows.metric == "auroc") & (study.rows["class"] == "macro") & (study.rows.split == "val")]
     assert set(scores.seed) == {0, 1}
     summary = study.summaries()[0]
@@ -253,17 +256,20 @@ def test_the_command_writes_everything_and_prints_json(image_csv: Path, tmp_path
         "results.jsonl",
         "layerwise.csv",
         "differences.csv",
-        "run.json",
         "layerwise.pdf",
         "layerwise.svg",
         "layerwise.png",
     }
     assert all(Path(file).stat().st_size for file in answer["files"])
-    facts = json.loads((out / "run.json").read_text())
-    assert facts["arms"][0]["request"]["preprocessing"]["image_size"] == 32
-    assert {"torch", "timm", "python"} <= set(facts["versions"])
-    assert facts["data"]["splits"] == {"train": 54, "val": 18, "test": 18}
-    assert facts["command"][0] == "probe"
+    record = Record(out)
+    (run_facts,) = (run.facts for run in record.runs)
+    (entry,) = record.entries()
+    assert entry.facts["networks"][0]["request"]["preprocessing"]["image_size"] == 32
+    assert entry.asked["ProbeGrid"]["c_grid"] == [0.1, 1.0]
+    assert {"torch", "timm", "python"} <= set(entry.facts["versions"])
+    assert entry.facts["hardware"]["device"] == "cpu"
+    assert run_facts["data"]["splits"] == {"train": 54, "val": 18, "test": 18}
+    assert run_facts["argv"]
     assert len(read_rows(out / "results.jsonl")) == len((out / "results.jsonl").read_text().splitlines())
     with Image.open(out / "layerwise.png") as image:
         assert image.width > 800
@@ -295,43 +301,14 @@ def test_options_are_the_settings() -> None:
     assert all(level in text for level in cuts.LEVELS)
 
 
-def test_results_are_appended_and_the_last_of_the_same_counts(tmp_path: Path) -> None:
-    path = tmp_path / "results.jsonl"
-    for value in (0.5, float("nan"), 0.7):
-        append_rows(path, [make_row(tap="stem", metric="auroc", value=value)])
-    assert len(path.read_text().splitlines()) == 3
-    assert read_rows(path)["value"].tolist() == [0.7]
-    assert frame([make_row(tap="stem")]).shape == (1, len(COLUMNS))
+def test_rows_have_every_column_and_no_other() -> None:
+    row = make_row(tap="stem", method="trained", strategy="ftl", value=float("nan"))
+    assert tuple(row) == COLUMNS
+    assert (row["arm"], row["value"]) == ("ftl", None)
+    assert make_row(method="knn", strategy="frozen")["arm"] == "knn"
+    assert frame([row]).shape == (1, len(COLUMNS))
     with pytest.raises(probe.ProbeError, match="no column 'layer'"):
         make_row(layer="stem")
-
-
-def test_of_probes_the_last_request_counts_and_nothing_else_is_lost(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Runs of other settings into one folder; seeds and sizes of one run differ in their request too."""
-    known = {"study": "layerwise", "dataset": "ham", "arch": "net", "metric": "auroc", "strategy": "frozen"}
-    earlier = [
-        make_row(**known | {"weights": name, "method": "linear", "seed": seed, "request": f"32 px, {seed}"}, tap=tap)
-        for name in ("a", "b") for seed in (0, 1, None) for tap in ("stem", "gone")
-    ]  # fmt: skip
-    later = make_row(**known, weights="a", method="linear", seed=0, tap="stem", request="48 px", n_train=9)
-    sized = known | {"study": "training_size", "weights": "a", "method": "linear", "tap": "stem"}
-    sizes = [make_row(**sized, n_train=size, request=str(size)) for size in (10, 20)]
-    trained = {**known, "study": "finetune", "weights": "a", "method": "trained", "seed": 0}
-    cells = [
-        make_row(**trained | {"tap": tap, "strategy": how, "request": f"{tap}, {how}, {epochs}"}, value=epochs)
-        for epochs in (1, 6) for tap in ("stem", "top") for how in ("lp", "ftl")
-    ]  # fmt: skip
-    append_rows(tmp_path / "results.jsonl", [*earlier, *sizes, *cells, later])
-    with caplog.at_level("INFO", logger="probe"):
-        rows = read_rows(tmp_path / "results.jsonl")
-    assert len(rows) == len(earlier) - 2 + 2 + 4 + 1
-    assert rows[rows["weights"].eq("a") & rows["study"].eq("layerwise") & rows["seed"].eq(0)]["tap"].tolist() == [
-        "stem"
-    ]
-    assert rows[rows["study"].eq("finetune")]["value"].tolist() == [6] * 4
-    assert caplog.messages == [f"'{tmp_path / 'results.jsonl'}': 6 rows of earlier runs left out, the later run counts"]
 
 
 def test_seeds_do_not_average_away_the_luck_of_the_images() -> None:

@@ -308,8 +308,8 @@ def test_sources_that_cannot_be_set_side_by_side_are_refused(tmp_path: Path) -> 
 def test_several_seeds_redraw_the_splits_of_given_features(tmp_path: Path) -> None:
     study = run_features([write(tmp_path, splits=False)], seeds=(0, 1), grid=GRID)
     assert set(study.rows["seed"].dropna()) == {0, 1}
-    (arm,) = study.arms
-    assert (arm.features[0].splits != arm.features[1].splits).any()
+    arrays = study.arms[0].entry.arrays
+    assert set(arrays["rows/test/0"]) != set(arrays["rows/test/1"])
 
 
 def test_kappa_brings_its_order_and_odd_metrics_their_figures(tmp_path: Path) -> None:
@@ -506,7 +506,7 @@ def test_the_command_probes_given_features(tmp_path: Path) -> None:
         "layerwise.csv",
         "differences.csv",
         "results.jsonl",
-        "run.json",
+        "study.json",
         "training_sizes.pdf",
         "layerwise.pdf",
     }

@@ -81,11 +81,22 @@ def free_memory(device: str) -> int:
 
 
 def hardware(device: str) -> dict[str, Any]:
-    """Name of the machine's processor and of the device that the networks ran on."""
+    """Names of the processor and of the device that the networks ran on, cores and threads."""
     import torch
 
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
-    return {"machine": platform.machine(), "cores": os.cpu_count(), "device": name, "threads": torch.get_num_threads()}
+    threads = torch.get_num_threads()
+    return {"processor": _processor(), "cores": os.cpu_count(), "device": name, "threads": threads}
+
+
+def _processor() -> str:
+    """The processor's model where the system names it, as Linux does."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{platform.machine()} {model or platform.processor()}".strip()
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:

@@ -40,6 +40,9 @@ class Method(ABC, Generic[Found, Setting]):
     def __init__(self, grid: ProbeGrid, task: str, classes: int, *, seed: int = 0, device: str = "cpu") -> None:
         self.grid, self.task, self.classes, self.seed, self.device = grid, task, classes, seed, device
 
+    def check(self, rows: int) -> None:
+        """Raise ProbeError when so many training rows are too few for every setting."""
+
     @abstractmethod
     def fit(self, jobs: Sequence[Job]) -> list[Found]:
         """Read-outs at every setting, per job."""
@@ -140,6 +143,9 @@ class MLP(Method[MLPs, MLPSetting]):
 
 class KNN(Method[Neighbours, int]):
     """Votes of the nearest rows by cosine; the most neighbours first."""
+
+    def check(self, rows: int) -> None:
+        self._tried(rows)
 
     def fit(self, jobs: Sequence[Job]) -> list[Neighbours]:
         return [self._fit(job, self._tried(min(len(job.rows) for job in jobs))) for job in jobs]

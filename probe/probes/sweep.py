@@ -49,7 +49,7 @@ class Sweep:
     draws: Draws
     predictions: dict[tuple[str, str, str, int], NDArray[np.float32]] = field(repr=False)
     scored: dict[tuple[str, int], NDArray[np.int64]] = field(repr=False)
-    ids: NDArray[np.str_] = field(repr=False)
+    ids: NDArray[Any] = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -125,14 +125,15 @@ def check_request(data: Dataset, probes: Sequence[str], grid: ProbeGrid, checks:
         raise unknown("metric", grid.metric, METRICS)
     if data.task == "multilabel" and (grid.ordinal or grid.metric == KAPPA):
         raise ProbeError(f"quadratic kappa takes one class per image, in order; {data.name} is multi-label")
-    for name in probes:
-        find_method(name)
+    kinds = [find_method(name)(grid, data.task, len(data.classes)) for name in probes]
     for trial in (whole_trial(data, grid), *subset_trials(data, checks.shares(), checks.subsets, grid)):
         for fitted, _ in trial.folds:
             shown = data.labels[fitted]
             if len(np.unique(shown)) < 2:
                 where = f"a fold of {trial.n_train} training images" if len(trial.folds) > 1 else "the training split"
                 raise ProbeError(f"{where} of {data.name} holds a single class; a probe needs two")
+            for kind in kinds:
+                kind.check(len(fitted))
 
 
 def _check_features(features: Features) -> None:
@@ -178,8 +179,10 @@ class _OneSeed:
         scores: dict[str, dict[str, Scores]] = {}
         for entry in tqdm(self.features.taps, unit="tap", disable=None, desc=f"{name} scores", leave=False):
             tap = entry["tap"]
-            same = scores.get(self._first[tap])
-            scores[tap] = same or self._scores(name, tap, self.fitted[name][tap])
+            first = self._first[tap]  # the lowest of equal features, scored already
+            scores[tap] = scores[first] if first in scores else self._scores(name, tap, self.fitted[name][tap])
+            for split in KEPT if self._keeps else ():
+                self.predictions[name, tap, split] = self.predictions[name, first, split]
             known = describe(self.features, entry, self.trial.n_train) | {"seed": self.trial.seed, "method": name}
             self.rows += self._tap_rows(scores[tap], self.fitted[name][tap], known)
         for split in ("val", "test"):

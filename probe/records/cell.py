@@ -28,6 +28,9 @@ class Cell:
     labels: Mapping[str, Any]
     keeps: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", {label: self.labels.get(label) for label in LABELS})
+
     def __hash__(self) -> int:
         return hash(self.digest)
 

@@ -6,6 +6,7 @@ holds its arrays, predictions among them. `results.jsonl` has the rows of all ce
 """
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -47,11 +48,9 @@ class Run:
         cls, command: str, asked: Mapping[str, Any], cells: "Sequence[Cell | Entry]", facts: Mapping[str, Any]
     ) -> Self:
         """The run of some cells, now."""
-        listed = [{"cell": cell.digest, **{label: cell.labels.get(label) for label in LABELS}} for cell in cells]
-        return cls(
-            command=command, asked=plain(asked), cells=plain(listed),
-            facts=plain({"time": datetime.now(UTC).isoformat(timespec="seconds"), "versions": versions(), **facts}),
-        )  # fmt: skip
+        listed = [{"cell": cell.digest, **cell.labels} for cell in cells]
+        now = {"argv": sys.argv, "time": datetime.now(UTC).isoformat(timespec="seconds"), "versions": versions()}
+        return cls(command=command, asked=plain(asked), cells=plain(listed), facts=plain({**now, **facts}))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,8 +142,13 @@ class _Plan:
 
     def everywhere(self, taps: Sequence[str]) -> tuple[list[Found], list[Entry]]:
         """Every set of weights and strategy at every tap, from every seed."""
-        jobs = product(dict.fromkeys(source for source, _ in self.ways), taps, self.ways, self.seeds)
-        cells = [self.trainer.cell(*way, tap, seed) for source, tap, way, seed in jobs if way[0] == source]
+        sources = dict.fromkeys(weights for weights, _ in self.ways)
+        jobs = product(sources, taps, self.ways, self.seeds)
+        cells = [
+            self.trainer.cell(weights, strategy, tap, seed)
+            for source, tap, (weights, strategy), seed in jobs
+            if weights == source
+        ]
         self.enter(cells)
         return [], complete(self.trainer.record, cells, self.trainer.work, doing="training")
 

@@ -1,14 +1,14 @@
 """Cells that are not recorded yet are computed and recorded one by one, so that a run that was stopped goes on."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from tqdm import tqdm
 
 from probe.base.errors import ProbeError
-from probe.base.runtime import log
+from probe.base.runtime import hardware, log, pick_device
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record
 
@@ -56,11 +56,18 @@ def complete(
                 record.fail(cell, outcome)
                 failed.append((cell, outcome))
             else:
+                outcome.facts["hardware"] = hardware(pick_device(_device(cell)))
                 record.write(cell, outcome, seconds)
             bar.update()
     if failed:
         raise _summary(failed, len(cells))
     return [entry.labelled(cell.labels) for cell in cells if (entry := record.entry(cell.digest)) is not None]
+
+
+def _device(cell: Cell) -> str:
+    """The device that a cell asks for in one of its settings."""
+    settings = (part for part in cell.asked.values() if isinstance(part, Mapping))
+    return next((str(part["device"]) for part in settings if "device" in part), "cpu")
 
 
 def is_done(record: Record, cell: Cell) -> bool:

@@ -22,7 +22,7 @@ from probe.features.named import features_of
 from probe.probes import PROBES, check_request, sweep
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run
-from probe.records.rows import frame, records
+from probe.records.rows import frame, make_row, records
 from probe.scoring.differences import all_differences
 from probe.scoring.recommendation import recommend, recommend_by_size
 from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
@@ -221,7 +221,10 @@ class _Job:
             seed: features_of(arch, weights, self.data.redraw(seed), drawn, self.network, self.extraction, self.cache)
             for seed, drawn in self.useful(weights).items()
         }
-        return probed(features, self.probes, self.grid, self.checks, probing_device(self.extraction.device))
+        outcome = probed(features, self.probes, self.grid, self.checks, probing_device(self.extraction.device))
+        if skipped := len(self.data.skipped):
+            outcome.rows.append(make_row(study=STUDY, metric="skipped_images", value=skipped))
+        return outcome
 
 
 def probed(
