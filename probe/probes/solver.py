@@ -26,9 +26,15 @@ MEMORY = 2  # pairs of steps and gradient changes kept; more of them save few it
 TOLERANCE = 1e-8  # gap to the optimum, as a share of the objective, at which a problem counts as solved
 LIMIT = 5000  # iterations
 EVERY = 4  # iterations between looks at the gap
-AFRESH = 200  # iterations after which the logits, kept up by steps, are taken from the weights again
+PRECISE = 200  # iterations after which all is float64: where the penalty is weak, rounding hides the last of the gap
 STRIDE = 100.0  # largest change of a logit in one step; where all is saturated, curvature does not tell how far to go
+REACH = 10.0  # largest step of an intercept in logits; where all is saturated, its curvature is next to nothing
+ENOUGH = 0.9  # share of its first slope that the objective may have along a direction at the end of a step
+LEAST = 0.01  # the same where the objective rose nevertheless
+RISE = 1e-3  # share of the objective by which it may rise between two looks: rounding
+TRIES = 30  # lengths tried along a direction
 NOISE = 1e-6  # curvature along a step, as a share of the expected, below which it is rounding
+NEVER = 1e30  # logits; what is this far below has no probability
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -77,8 +83,8 @@ def solve(products: Products, targets: Targets, strengths: Tensor, start: Tensor
         for _ in range(EVERY):
             search.advance()
         iteration += EVERY
-        if iteration % AFRESH == 0:
-            search.afresh()
+        if iteration == PRECISE:
+            search.precise()
     shape = (strengths.shape[1], targets.shown.shape[1])
     weights, gap, gradient = (x.unflatten(1, shape) for x in (search.weights, search.gap, search.gradient))
     return Solutions(weights, gap, gradient, iteration)
@@ -108,51 +114,91 @@ class _Problem:
             x[:, going] for x in (self.shown, self.hidden, self.rows, self.ridge, self.penalty)
         )
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        if not self.multinomial:
-            return logits.sigmoid()
-        return (logits if self.absent is None else logits + self.absent.to(logits)).softmax(2)
+    def precise(self) -> None:
+        """Go on in float64."""
+        self.products = self.products.precise()
+        self.spread, self.shown, self.hidden, self.rows, self.ridge, self.penalty = (
+            x.double() for x in (self.spread, self.shown, self.hidden, self.rows, self.ridge, self.penalty)
+        )
 
-    def slopes(self, weights: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of the mean objective, and the diagonal that its Hessian would have if every row had the mean
-        curvature; (f, q, k, r + 1) both.
-        """
-        p = self.probabilities(logits)
-        gradient = self.products.pulled(self.residual(logits, p) * self.rows).addcmul_(self.penalty, weights.float())
+    def above(self, logits: Tensor) -> Tensor:
+        """Logits less that of the class shown; of a binomial problem the logit of the answer that is not shown."""
+        if self.multinomial:
+            return logits - _over_classes(self.shown * logits)
+        return (self.hidden - self.shown) * logits
+
+    def probabilities(self, above: Tensor) -> Tensor:
+        """Of the classes; of a binomial problem, of the answer that is not shown."""
+        return self._present(above).softmax(2) if self.multinomial else above.sigmoid()
+
+    def slopes(self, weights: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the mean objective, and the diagonal that stands for its Hessian; (f, q, k, r + 1) both."""
+        p = self.probabilities(above)
+        gradient = self.products.pulled(self._residual(p) * self.rows) + self.penalty * weights.to(self.penalty)
         curvature = ((p - p * p) * self.rows).sum(3, keepdim=True)
+        curvature = torch.maximum(curvature, gradient[..., -1:].abs() / REACH)
         return gradient, (curvature * self.spread + self.penalty).clamp_min(TINY)
 
-    def objective(self, weights: Tensor, logits: Tensor) -> Tensor:
+    def objective(self, weights: Tensor, above: Tensor) -> Tensor:
         """Mean loss and penalty, (f, q, 1, 1)."""
         if self.multinomial:
-            shifted = logits if self.absent is None else logits + self.absent.to(logits)
-            loss = shifted.logsumexp(2, keepdim=True) - (self.shown * logits).sum(2, keepdim=True)
-        else:
-            loss = torch.nn.functional.softplus((self.hidden - self.shown) * logits)
-        return _sum(loss * self.rows) + _sum(self.penalty * weights.float().square()) / 2
+            above = (self._present(above) - NEVER * self.shown).logsumexp(2, keepdim=True)
+        loss = torch.nn.functional.softplus(above)
+        return _sum(loss * self.rows) + _sum(self.penalty * weights.to(self.penalty).square()) / 2
 
-    def residual(self, logits: Tensor, p: Tensor) -> Tensor:
+    def _present(self, above: Tensor) -> Tensor:
+        """Minus infinity for a class that a design lacks."""
+        return above if self.absent is None else above + self.absent.to(above)
+
+    def _residual(self, p: Tensor) -> Tensor:
         """p - shown, of what is shown as minus the probability of all else: p near 1 has lost its digits."""
         if not self.multinomial:
-            sign = self.hidden - self.shown
-            return sign * (sign * logits).sigmoid()
+            return (self.hidden - self.shown) * p
         others = p * self.hidden
-        return torch.addcmul(others, self.shown, others.sum(2, keepdim=True), value=-1)
+        return others - self.shown * _over_classes(others)
 
-    def length(self, weights: Tensor, direction: Tensor, logits: Tensor, along: Tensor) -> Tensor:
-        """Step (f, q, 1, 1) along a direction: one Newton step from the length 1 that L-BFGS proposes."""
-        p = self.probabilities(logits.float() + along)
-        pulled = self.penalty * direction
-        bent = p * along
-        slope = _sum(pulled * (weights.float() + direction)) + _sum((p - self.shown) * self.rows * along)
-        curve = _sum(pulled * direction)
-        if self.multinomial:
-            curve += _sum(bent * self.rows * along) - _sum(bent.sum(2, keepdim=True).square() * self.rows)
-        else:
-            curve += _sum(bent * (1 - p) * self.rows * along)
-        newton = 1 - slope / curve
-        length = torch.where(newton > 0, newton, torch.where(slope < 0, 2.0, 0.5))
-        return torch.minimum(length, STRIDE / along.abs().amax((2, 3), keepdim=True))
+
+class _Line:
+    """The objective of every problem along its direction: a convex function of the length of the step, (f, q, 1, 1)."""
+
+    def __init__(self, problem: _Problem, weights: Tensor, above: Tensor, direction: Tensor, along: Tensor) -> None:
+        self.problem, self.above, self.along = problem, above, along
+        pulled = problem.penalty * direction
+        self.slope, self.curve = _sum(pulled * weights.to(pulled)), _sum(pulled * direction)  # of the penalty
+        self.longest = STRIDE / along.abs().amax((2, 3), keepdim=True).clamp_min(TINY)
+
+    def derivatives(self, length: Tensor) -> tuple[Tensor, Tensor]:
+        """First and second: of a row's loss the mean and the variance of what the logits of its classes gain."""
+        rows = self.problem.rows
+        gains = self.problem.probabilities(self.above + length * self.along) * self.along
+        mean = _over_classes(gains)
+        slope = _sum(mean * rows) + self.slope + length * self.curve
+        return slope, _sum(gains * self.along * rows) - _sum(mean * mean * rows) + self.curve
+
+    def guess(self) -> Tensor:
+        """One Newton step from the length 1 that L-BFGS proposes."""
+        one = self.longest.clamp_max(1)
+        slope, curve = self.derivatives(one)
+        newton = one - slope / curve
+        return torch.minimum(torch.where(newton > 0, newton, one * torch.where(slope < 0, 2.0, 0.5)), self.longest)
+
+    def search(self, length: Tensor, enough: Tensor) -> Tensor:
+        """Newton's method for the length where the slope is zero, between lengths known to be too short and too long.
+
+        It ends for a problem where the slope is at most `enough`; where none is found, at a length that is too short.
+        """
+        low, high = torch.zeros_like(length), torch.full_like(length, torch.inf)
+        for _ in range(TRIES):
+            slope, curve = self.derivatives(length)
+            wrong = ~((slope.abs() <= enough) | ((slope < 0) & (length >= self.longest)))  # so of what is no number
+            if not wrong.any():
+                return length
+            low, high = torch.where(slope < 0, length, low), torch.where(slope < 0, high, length)
+            newton = length - slope / curve
+            beyond = torch.where(high.isfinite(), low + (high - low) / 10, 10 * low)
+            newton = torch.where((newton > low) & (newton < torch.minimum(high, 10 * length)), newton, beyond)
+            length = torch.where(wrong, torch.minimum(newton, self.longest), length)
+        return torch.where(wrong, low, length)
 
 
 class _Search:
@@ -166,15 +212,18 @@ class _Search:
         self.gap = torch.full((designs, count), torch.inf, dtype=torch.float64, device=at)
         self.gradient = self.gap.clone()
         self._active = torch.arange(count, device=at)
-        logits = problem.products.logits(start.float())
+        logits = problem.above(problem.products.logits(start.float()))
         nothing = torch.zeros_like(self.weights), torch.zeros_like(logits)
         helps = problem.objective(self.weights, logits) <= problem.objective(*nothing)  # not so of what is no number
-        self._now, self._logits = (torch.where(helps, x, 0) for x in (self.weights, logits))
-        self._slope, self._diagonal = problem.slopes(self._now, self._logits)
+        self._now, self._above = (torch.where(helps, x, 0) for x in (self.weights, logits))
+        self._slope, self._diagonal = problem.slopes(self._now, self._above)
         self._memory: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._enough = torch.full_like(helps, ENOUGH, dtype=torch.float32)
+        self._last = self._now, torch.full_like(self._enough, torch.inf)
 
     def note(self, last: bool) -> bool:
         """Enter what has just been solved, or on the last call what is left; tell whether to go on."""
+        self._go_back()
         gap = self._gap()
         unsolved = self.gap[:, self._active] > TOLERANCE
         done = unsolved & ((gap <= TOLERANCE) | last)
@@ -188,28 +237,68 @@ class _Search:
 
     def advance(self) -> None:
         """One step of every problem that is left."""
+        start = self._now, self._above, self._slope
+        direction, falls = self._direction()
+        along = self.problem.above(self.problem.products.logits(direction))
+        line = _Line(self.problem, self._now, self._above, direction, along)
+        length = line.guess()
+        self._move(start, direction, along, length)
+        left = _sum(direction * self._slope)
+        wrong = ~((left.abs() <= self._enough * falls) | ((left < 0) & (length >= line.longest)))
+        if wrong.any():
+            length = torch.where(wrong, line.search(length, self._enough * falls), length)
+            self._move(start, direction, along, length)
+            left = _sum(direction * self._slope)
+        self._remember(length * direction, self._slope - start[2], length * (left + falls))
+
+    def _direction(self) -> tuple[Tensor, Tensor]:
+        """The direction of the next step, and how steeply the objective falls along it."""
         direction = -self._inverse_hessian()
-        along = self.problem.products.logits(direction)
-        length = self.problem.length(self._now, direction, self._logits, along)
-        step, before = length * direction, self._slope
-        self._now = self._now + step
-        self._logits = self._logits + length * along
-        self._slope, self._diagonal = self.problem.slopes(self._now, self._logits)
-        change = self._slope - before
-        curvature = _sum(step * change)
-        lost = curvature <= NOISE * _sum(change * change / self._diagonal)  # a step of rounding errors teaches nothing
+        falls = -_sum(direction * self._slope)
+        if not (falls > 0).all():
+            plain = -self._slope / self._diagonal
+            direction = torch.where(falls > 0, direction, plain)
+            falls = torch.where(falls > 0, falls, -_sum(plain * self._slope))
+        return direction, falls
+
+    def _move(self, start: tuple[Tensor, ...], direction: Tensor, along: Tensor, length: Tensor) -> None:
+        self._now, self._above = start[0] + length * direction, start[1] + length * along
+        self._slope, self._diagonal = self.problem.slopes(self._now, self._above)
+
+    def _remember(self, step: Tensor, change: Tensor, curvature: Tensor) -> None:
+        """Keep the latest steps, the changes of the gradient, and the products of the two."""
+        lost = ~(
+            curvature > NOISE * _sum(change * change / self._diagonal)
+        )  # a step of rounding errors teaches nothing
         self._memory = [*self._memory[1 - MEMORY :], (step, change, curvature.masked_fill(lost, torch.inf))]
 
-    def afresh(self) -> None:
-        """Take the logits from the weights, for the rounding of the steps adds up."""
-        self._logits = self.problem.products.logits(self._now.float())
-        self._slope, self._diagonal = self.problem.slopes(self._now, self._logits)
+    def precise(self) -> None:
+        """Go on in float64, with the logits taken from the weights, for the rounding of the steps adds up."""
+        self.problem.precise()
+        self._take_logits()
+        self._memory = [(s.double(), y.double(), c.double()) for s, y, c in self._memory]
+
+    def _take_logits(self) -> None:
+        self._above = self.problem.above(self.problem.products.logits(self._now.to(self.problem.rows)))
+        self._slope, self._diagonal = self.problem.slopes(self._now, self._above)
+
+    def _go_back(self) -> None:
+        """Where the objective rose since the last look, or is no number, go on from there with shorter steps."""
+        weights, before = self._last
+        objective = self.problem.objective(self._now, self._above)
+        rose = ~(objective <= before * (1 + RISE))
+        if rose.any():
+            self._now = torch.where(rose, weights, self._now)
+            self._enough = torch.where(rose, (self._enough / 10).clamp_min(LEAST), self._enough)
+            self._memory = [(torch.where(rose, 0, s), torch.where(rose, 0, y), c) for s, y, c in self._memory]
+            self._take_logits()
+            objective = torch.where(rose, before, objective)
+        self._last = self._now, objective
 
     def _gap(self) -> Tensor:
         squares, ridge = self._slope.square(), self.problem.ridge
         above = _sum(squares[..., :-1]) / ridge + _sum(squares[..., -1:] / self._diagonal[..., -1:])
-        objective = self.problem.objective(self._now, self._logits)
-        return (above / 2 / objective.clamp_min(TINY))[..., 0, 0].double()
+        return (above / 2 / self._last[1].clamp_min(TINY))[..., 0, 0].double()
 
     def _inverse_hessian(self) -> Tensor:
         """The two-loop recursion, its start the inverse diagonal scaled to the latest step."""
@@ -231,10 +320,16 @@ class _Search:
         """Go on with some of the problems."""
         if going.all():
             return
-        self._active, self._now, self._logits = self._active[going], self._now[:, going], self._logits[:, going]
+        self._active, self._now, self._above = self._active[going], self._now[:, going], self._above[:, going]
         self._slope, self._diagonal = self._slope[:, going], self._diagonal[:, going]
+        self._enough, self._last = self._enough[:, going], (self._last[0][:, going], self._last[1][:, going])
         self._memory = [(s[:, going], y[:, going], c[:, going]) for s, y, c in self._memory]
         self.problem.keep(going)
+
+
+def _over_classes(values: Tensor) -> Tensor:
+    """Sum over the classes, (f, q, 1, n); a product with ones takes a third of the time of `sum` over few."""
+    return values.new_ones(1, values.shape[2]) @ values
 
 
 def _sum(values: Tensor) -> Tensor:
