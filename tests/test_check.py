@@ -7,17 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_study import SMALL, shapes_data
+from helpers import FAST, SMALL, shapes_data
 
 from figures.probe_and_trained import probe_and_trained
 from probe.base.errors import ProbeError
 from probe.commands import main
 from probe.records.rows import read_rows
-from probe.settings import Training, Tuning
+from probe.settings import Tuning
 from probe.studies import cells
 from probe.studies.check import cell_table, run_check
-
-FAST = Training(epochs=1, draws=100, batch_size=16)
 
 
 def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

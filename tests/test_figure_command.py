@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from helpers import words
 from matplotlib.figure import Figure
-from test_figures import words
 
 from figures import style
 from figures.frontier import frontier, on_front, tabulate

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_check import FAST
-from test_study import SMALL, shapes_data
+from helpers import FAST, SMALL, shapes_data
 
 from probe.base.errors import ProbeError
 from probe.commands import main
