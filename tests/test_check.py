@@ -80,6 +80,7 @@ def test_what_leaves_nothing_to_train_is_told_before_probing(monkeypatch: pytest
         run_check("resnet10t", ["scratch"], shapes_data(60), strategies=["lp", "top-k"], network=SMALL)
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_the_command_tells_order_regret_and_seconds(tmp_path: Path) -> None:
     data = shapes_data(60)
     images = np.stack([np.asarray(data.images.load(row)) for row in range(60)])

@@ -24,6 +24,8 @@ from probe.records.rows import append_rows, frame, make_row
 from probe.scoring.differences import strategy_differences
 from probe.scoring.recommendation import marks
 
+pytestmark = pytest.mark.usefixtures("print_quality")
+
 ROOT = Path(__file__).parents[1]
 TAPS = ["stem", "layer1.0", "layer2.0"]
 

@@ -12,6 +12,8 @@ from figures.style import INCH, WIDTHS, paper, save
 from probe.records.labels import weights_name, weights_names
 from probe.records.rows import frame, make_row
 
+pytestmark = pytest.mark.usefixtures("print_quality")
+
 TAPS = ["stem", "layer1.0", "layer2.0"]
 
 

@@ -186,6 +186,7 @@ def invoke(*args: object) -> Any:
     return CliRunner().invoke(main, ["depth", *map(str, args)])
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_the_command_writes_a_row_per_image_and_a_figure(tmp_path: Path) -> None:
     data = shapes_data(60)
     write_npz(tmp_path / "shapes.npz", data, np.repeat(("train", "val", "test"), 20))

@@ -215,6 +215,7 @@ def run(*args: object) -> Result:
     return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_the_command_writes_everything_and_prints_json(image_csv: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = run(

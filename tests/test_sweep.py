@@ -485,6 +485,7 @@ def test_wrong_usage_is_exit_code_two(tmp_path: Path) -> None:
         assert result.exit_code == 2, result.output
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_the_command_probes_given_features(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "net"), tmp_path / "out"
     shown = ["--probe", "linear", "--probe", "knn", "--n-train", 40, "--n-train", "50%", "--subsets", 2,
