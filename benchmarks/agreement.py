@@ -1,32 +1,32 @@
 """Linear probes against scikit-learn solved to the end: how far probabilities and coefficients are apart.
 
-Command: `python benchmarks/agreement.py [--arch ARCH] [--weights W] [--data DATA] [--tap TAP ...] [--rows N]`
-(default ResNet-18 from scratch on digits, three taps). Fitted to the training split, or the first N rows of it
-for more columns than rows, at nine strengths by both; scikit-learn with tol 1e-8 and
-Newton's method, for its L-BFGS stops up to .001 short of the optimum even so. Multi-label data are fitted
-label by label, with every tenth label of every row hidden from both sides. Printed per tap: the largest
-difference in a probability over all images, and in a coefficient as a share of the largest of its strength.
+Command: `python benchmarks/agreement.py [--arch ARCH] [--weights W] [--data DATA] [--tap TAP ...] [--rows N] [--small]`
+(default ResNet-18 from scratch on digits, three taps). Fitted to the training split, or the first N rows of it for more
+columns than rows, at nine strengths by both; scikit-learn with tol 1e-8 and Newton's method, for its L-BFGS stops up to
+.001 short of the optimum even so. Multi-label data are fitted label by label, with every tenth label of every row
+hidden from both sides. Printed per tap: the largest difference in a probability over all images, and in a coefficient
+as a share of the largest of its strength.
 """
 
-import argparse
 import warnings
+from typing import Any
 
 import numpy as np
+from measuring import SMALL_NETWORK, add_network, new_parser, parse, read_features, spread_taps
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import probe
-from probe.base.runtime import default_folder
-from probe.features.named import features_of
 from probe.probes import fit_path
-from probe.settings import Extraction, Network
 
+Floats = NDArray[np.float64]
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
 
-def reference(x: np.ndarray, y: np.ndarray, every: np.ndarray, c: float) -> tuple[np.ndarray, np.ndarray]:
+def reference(x: Floats, y: NDArray[np.int64], every: NDArray[Any], c: float) -> tuple[Floats, Floats]:
     """Probabilities of all rows and coefficients in raw units, of one problem; scaled by the rows of `x`."""
     scaler = StandardScaler().fit(x)
     known = y >= 0
@@ -66,20 +66,18 @@ def compare(features: probe.Features, tap: str, rows: int | None) -> None:
 
 def main() -> None:
     """Print the differences tap by tap."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--arch", default="torchvision:resnet18")
-    parser.add_argument("--weights", default="scratch")
-    parser.add_argument("--data", default="digits")
+    parser = new_parser(__doc__)
+    add_network(parser)
     parser.add_argument("--tap", action="append")
     parser.add_argument("--rows", type=int)
-    given = parser.parse_args()
-    data = probe.dataset(given.data)
-    features = features_of(given.arch, given.weights, data, 0, Network(), Extraction(), default_folder())
-    print(f"{given.arch} on {data.name}, {data.task}, {len(data.classes)} classes")
+    options = parse(parser, **SMALL_NETWORK, rows=60)
+    features = read_features(options)
+    data = features.data
+    print(f"{options.arch} on {data.name}, {data.task}, {len(data.classes)} classes")
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for tap in given.tap or ["stem", "layer2.1", "layer4.1"]:
-            compare(features, tap, given.rows)
+        for tap in options.tap or spread_taps(features):
+            compare(features, tap, options.rows)
 
 
 if __name__ == "__main__":

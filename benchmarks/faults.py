@@ -1,13 +1,11 @@
 """The cache under faults: kills, Ctrl-C and flipped bytes at random.
 
-Command: `python benchmarks/faults.py` (`--kills 50 --flips 200 --stops 20 --seed 0` are the defaults).
-An extraction is killed (SIGKILL) at random moments, then run once; its files must be those of an
-undisturbed run, byte by byte. A random byte of a random file is flipped; `verify` must find it, and
-every tenth time a run must repair it. `probe extract` is sent SIGINT at random moments of its life; it
-must end with exit code 130 and one line.
+Command: `python benchmarks/faults.py` (`--rows 10240 --kills 50 --flips 200 --stops 20 --seed 0` are the defaults).
+An extraction is killed (SIGKILL) at random moments, then run once; its files must be those of an undisturbed run, byte
+by byte. A random byte of a random file is flipped; `verify` must find it, and every tenth time a run must repair it.
+`probe extract` is sent SIGINT at random moments of its life; it must end with exit code 130 and one line.
 """
 
-import argparse
 import logging
 import multiprocessing
 import os
@@ -21,32 +19,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from measuring import new_parser, parse
 from synthetic import noise
 
 import probe
 from probe.cache.inventory import entries
 from probe.cache.upkeep import verify_all
-from probe.features import extract
-from probe.settings import Extraction
 
-ROWS = 256 * 40
-SETTINGS = Extraction(batch_size=32)
+SETTINGS = probe.Extraction(batch_size=32)
 
 
-def work(cache: Path, begun: Any) -> None:
+def work(cache: Path, rows: int, begun: Any) -> None:
     """One extraction; `begun` is set when the network is there."""
     torch.set_num_threads(1)
     logging.disable()
     net = probe.backbone("test_resnet", "scratch", image_size=32)
     begun.set()
-    extract(net, noise(ROWS), SETTINGS, cache=cache)
+    probe.extract(net, noise(rows), SETTINGS, cache=cache)
 
 
-def run(cache: Path, limit: float | None = None) -> tuple[bool, float]:
+def run(cache: Path, rows: int, limit: float | None = None) -> tuple[bool, float]:
     """Extract in a process of its own, killed `limit` seconds after it began; whether it was, and the seconds."""
     fork = multiprocessing.get_context("fork")
     begun = fork.Event()
-    process = fork.Process(target=work, args=(cache, begun))
+    process = fork.Process(target=work, args=(cache, rows, begun))
     process.start()
     begun.wait()
     start = time.perf_counter()
@@ -64,27 +60,29 @@ def content(cache: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def kills(place: Path, count: int, rng: np.random.Generator, expected: dict[str, bytes], seconds: float) -> str:
+def kills(
+    place: Path, rows: int, count: int, rng: np.random.Generator, expected: dict[str, bytes], seconds: float
+) -> str:
     """Kill at random moments, then run once and compare."""
     done, finished, cache, leftovers = 0, 0, place / "killed", 0
     before, advanced = 0, 0
     while done < count:
-        killed, _ = run(cache, float(rng.uniform(0, 3 * seconds / count)))
+        killed, _ = run(cache, rows, float(rng.uniform(0, 3 * seconds / count)))
         if not killed:
             finished, cache, before = finished + 1, place / f"killed{finished}", 0
             continue
         now = sum(entry.done or 0 for entry in entries(cache))
         done, advanced, before = done + 1, advanced + (now > before), now
         leftovers += len([*cache.glob("*/.*.*")])
-    run(cache)
+    run(cache, rows)
     same = content(cache) == expected
     return (
         f"{done} kills, {advanced} after new chunks were written, {leftovers} unfinished texts seen, {finished} runs "
-        f"came to their end between; then one run over {before} of {ROWS} rows: byte-identical {same}"
+        f"came to their end between; then one run over {before} of {rows} rows: byte-identical {same}"
     )
 
 
-def flips(cache: Path, count: int, rng: np.random.Generator, expected: dict[str, bytes]) -> str:
+def flips(cache: Path, rows: int, count: int, rng: np.random.Generator, expected: dict[str, bytes]) -> str:
     """Flip a byte, verify, put it right or have it repaired."""
     (folder,) = (path.parent for path in cache.glob("*/manifest.json"))
     found = repaired = tried = 0
@@ -97,7 +95,7 @@ def flips(cache: Path, count: int, rng: np.random.Generator, expected: dict[str,
         found += any(finding["faults"] for finding in verify_all(cache))
         if turn % 10 == 0:
             tried += 1
-            run(cache)
+            run(cache, rows)
             repaired += content(cache) == expected
         path.write_bytes(expected[path.name])
     return f"{count} flipped bytes, {found} found; {tried} runs after a flip, {repaired} repaired it"
@@ -107,7 +105,7 @@ def stops(place: Path, count: int, rng: np.random.Generator) -> str:
     """Send SIGINT to `probe extract` at random moments."""
     command = [sys.executable, "-m", "probe", "extract", "--arch", "test_resnet", "--weights", "scratch"]
     command += ["--image-size", "128", "--cache", str(place / "stopped")]
-    good, other = 0, []
+    good, other = 0, list[str]()
     while good + len(other) < count:
         wait = float(rng.uniform(0.15, 8))
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -130,20 +128,20 @@ def stops(place: Path, count: int, rng: np.random.Generator) -> str:
 
 def main() -> None:
     """Print a line per fault."""
-    parser = argparse.ArgumentParser()
-    for name, default in (("kills", 50), ("flips", 200), ("stops", 20), ("seed", 0)):
+    parser = new_parser(__doc__)
+    for name, default in (("rows", 256 * 40), ("kills", 50), ("flips", 200), ("stops", 20), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    given = parser.parse_args()
+    options = parse(parser, rows=1024, kills=2, flips=10, stops=1)
     with tempfile.TemporaryDirectory() as folder:
-        place, rng = Path(folder), np.random.default_rng(given.seed)
-        _, seconds = run(place / "whole")
+        place, rng = Path(folder), np.random.default_rng(options.seed)
+        _, seconds = run(place / "whole", options.rows)
         expected = content(place / "whole")
-        if given.kills:
-            print(kills(place, given.kills, rng, expected, seconds), flush=True)
-        if given.flips:
-            print(flips(place / "whole", given.flips, rng, expected), flush=True)
-        if given.stops:
-            print(stops(place, given.stops, rng), flush=True)
+        if options.kills:
+            print(kills(place, options.rows, options.kills, rng, expected, seconds), flush=True)
+        if options.flips:
+            print(flips(place / "whole", options.rows, options.flips, rng, expected), flush=True)
+        if options.stops:
+            print(stops(place, options.stops, rng), flush=True)
 
 
 if __name__ == "__main__":

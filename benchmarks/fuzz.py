@@ -1,11 +1,11 @@
 """The command line under broken input: manifests, folders, archives, images, options and caches at random.
 
-Command: `python benchmarks/fuzz.py` (`--cases 1000 --seed 0`; `--case N` runs a single one again).
+Command: `python benchmarks/fuzz.py` (`--cases 1000 --seed 0`; `--case N` runs a single one again, `--small` one
+of each kind).
 Every case must end within `--limit` seconds with exit code 0, 1 or 2; 1 with one line that begins with
 `probe:`, 2 with one that begins with `Error:`; never with a traceback. Prints a line per kind, and what failed.
 """
 
-import argparse
 import os
 import signal
 import sys
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from fuzz_cases import KINDS, Rng, good, invoke
+from measuring import new_parser, parse
 
 
 class Hang(BaseException):
@@ -60,16 +61,16 @@ def _too_long(*_: Any) -> None:
 
 def main() -> None:
     """Run the cases and print what failed."""
-    parser = argparse.ArgumentParser()
+    parser = new_parser(__doc__)
     for name, default in (("cases", 1000), ("seed", 0), ("limit", 120), ("case", -1)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    given = parser.parse_args()
+    options = parse(parser, cases=len(KINDS))
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded; its networks are small
     codes: Counter[tuple[str, str]] = Counter()
     failed = 0
-    for number in [given.case] if given.case >= 0 else range(given.cases):
+    for number in [options.case] if options.case >= 0 else range(options.cases):
         kind = list(KINDS)[number % len(KINDS)]
-        code, wrong, arguments = case(kind, np.random.default_rng([given.seed, number]), given.limit)
+        code, wrong, arguments = case(kind, np.random.default_rng([options.seed, number]), options.limit)
         codes[kind, code] += 1
         if wrong:
             failed += 1

@@ -258,7 +258,8 @@ def features(rng: Rng) -> list[str]:
     labels = [pick(rng, ["a", "b", "c"]) for _ in range(rows)]
     if rng.random() < 0.5:
         codes = np.unique(labels, return_inverse=True)[1] if task == "label" else rng.integers(-1, 2, (rows, 3))
-        np.savez("made.npz", **{**arrays, "labels": codes})
+        labelled: dict[str, Any] = {**arrays, "labels": codes}
+        np.savez("made.npz", **labelled)
         if rng.random() < 0.3:
             Path("made.npz").write_bytes(mutated(rng, Path("made.npz").read_bytes()))
         place = "made.npz"

@@ -1,19 +1,18 @@
-"""How often 95 % intervals of the AUROC hold the truth, by simulation: the numbers of `coverage.md`.
+"""How often 95 % intervals of the AUROC hold the truth, by simulation: the numbers of `interval_coverage.md`.
 
-Command: `python benchmarks/interval_coverage.py [REPLICATIONS]` (default 3000; about 15 minutes on two free cores).
-Two normal classes, d apart: the truth is Phi(d / sqrt 2). Each replication draws new data and new
-bootstrap draws (1,000, as `probe layerwise` does), and asks whether the interval holds the truth.
-What one should see: two classes at AUROC .8 within 93-97 % from n = 300 on; less with few rows, few
-positives, few groups or an AUROC near 1.
+Command: `python benchmarks/interval_coverage.py [REPLICATIONS] [--small]` (default 3000; about 15 minutes on two free
+cores). Two normal classes, d apart: the truth is Phi(d / sqrt 2). Each replication draws new data and new bootstrap
+draws (1,000, as `probe layerwise` does), and asks whether the interval holds the truth. What one should see: two
+classes at AUROC .8 within 93-97 % from n = 300 on; less with few rows, few positives, few groups or an AUROC near 1.
 """
 
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from math import sqrt
 
 import numpy as np
+from measuring import new_parser, parse
 from numpy.typing import NDArray
 from scipy.stats import norm
 
@@ -88,7 +87,9 @@ def line(cell: Cell, replications: int) -> str:
 
 def main() -> None:
     """Print the table, in Markdown."""
-    replications = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
+    parser = new_parser(__doc__)
+    parser.add_argument("replications", nargs="?", type=int, default=3000)
+    replications = parse(parser, replications=3).replications
     names = ("n", "AUROC", "positives", "groups", *METHODS)
     print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
     with ProcessPoolExecutor() as pool:

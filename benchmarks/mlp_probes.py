@@ -1,33 +1,42 @@
 """MLP probes of eight settings and three seeds at once, against the same networks trained one by one with plain torch.
 
 Command: `python benchmarks/mlp_probes.py [--arch ARCH] [--weights W] [--data DATA] [--tap TAP ...] [--hidden H]
-[--batch-size B] [--threads T] [--rounds R]` (default ResNet-18 from scratch on digits, every tap). The loop is
-`nn.Sequential`, `torch.optim.AdamW`, batches by index, the best weights kept: same initial weights, order and dropout
-masks, same early stopping. Beside it stand the loop with a `DataLoader`, which collates images one by one, and
+[--batch-size B] [--threads T] [--rounds R] [--small]` (default ResNet-18 from scratch on digits, every tap). The loop
+is `nn.Sequential`, `torch.optim.AdamW`, batches by index, the best weights kept: same initial weights, order and
+dropout masks, same early stopping. Beside it stand the loop with a `DataLoader`, which collates images one by one, and
 `fit_mlps` called for one network at a time. Ours gets all taps as one problem, the others go through them. All are run
 in turn, round by round, with as many threads; with one thread it is processor time that counts, so that other programs
 do not. The ratios are medians over rounds with the smallest and largest; epochs and held losses are compared.
 """
 
-import argparse
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
+from measuring import (
+    SMALL_NETWORK,
+    add_network,
+    clock_for,
+    in_turn,
+    new_parser,
+    parse,
+    ratio_words,
+    read_features,
+)
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import probe
-from probe.base.runtime import default_folder
-from probe.features.named import features_of
 from probe.probes import MLPSet, fit_mlps
 from probe.probes.mlp_batch import generators
-from probe.settings import Extraction, MLPSetting, Network
+from probe.settings import MLPSetting
 
 SEEDS = (0, 1, 2)
-Batches = Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]
+Rows = NDArray[np.int64]
+Trained = list[tuple[int, float]]  # per network: the best epoch and its held loss
 
 
 class Dropout(nn.Module):
@@ -44,6 +53,13 @@ class Dropout(nn.Module):
         return x * torch.rand(x.shape[::-1], generator=self.generator).T.ge(self.share) / (1 - self.share)
 
 
+def drawn(x: Tensor, y: Tensor, batches: Sequence[Tensor], loader: bool) -> Iterable[Sequence[Tensor]]:
+    """Images and classes batch by batch: by index, or by a `DataLoader`."""
+    if loader:
+        return DataLoader(TensorDataset(x, y), batch_sampler=[rows.tolist() for rows in batches])
+    return ((x[rows], y[rows]) for rows in batches)
+
+
 def plain(rows: tuple[Tensor, ...], classes: int, setting: MLPSetting, seed: int, loader: bool) -> tuple[int, float]:
     """Train one network; the best epoch and its held loss."""
     x, y, held_x, held_y = rows
@@ -54,12 +70,11 @@ def plain(rows: tuple[Tensor, ...], classes: int, setting: MLPSetting, seed: int
             nn.init.uniform_(parameter, -(layer.in_features**-0.5), layer.in_features**-0.5, generator=start)
     net, loss = nn.Sequential(first, nn.ReLU(), Dropout(setting.dropout, masks), last), nn.CrossEntropyLoss()
     optimizer = torch.optim.AdamW(net.parameters(), lr=setting.learning_rate, weight_decay=setting.weight_decay)
-    best, at, kept = float("inf"), 0, {}
+    best, at, kept = float("inf"), 0, dict[str, Tensor]()
     for epoch in range(1, setting.epochs + 1):
         batches = torch.randperm(len(x), generator=order).split(setting.batch_size)
-        whole = DataLoader(TensorDataset(x, y), batch_sampler=[rows.tolist() for rows in batches]) if loader else None
         net.train()
-        for batch_x, batch_y in whole or ((x[rows], y[rows]) for rows in batches):
+        for batch_x, batch_y in drawn(x, y, batches, loader):
             optimizer.zero_grad()
             loss(net(batch_x), batch_y).backward()
             optimizer.step()
@@ -74,7 +89,7 @@ def plain(rows: tuple[Tensor, ...], classes: int, setting: MLPSetting, seed: int
     return at, best
 
 
-def read(features: probe.Features, tap: str, train: np.ndarray, held: np.ndarray) -> tuple[Tensor, ...]:
+def read(features: probe.Features, tap: str, train: Rows, held: Rows) -> tuple[Tensor, ...]:
     """Rows to train on and held ones with their classes, standardised as ours are."""
     raw = np.asarray(features[tap], np.float64)
     x = torch.from_numpy((raw - raw[train].mean(0)) / np.maximum(raw[train].std(0), 1e-12)).float()
@@ -89,58 +104,50 @@ def compare(features: probe.Features, taps: list[str], settings: list[MLPSetting
     rows = [read(features, tap, train, held) for tap in taps]
     alone = list(product(range(len(taps)), settings, SEEDS))
 
-    def ours(chosen: list[str], settings: list[MLPSetting], seeds: tuple[int, ...]) -> list[tuple[int, float]]:
+    def ours(chosen: list[str], settings: list[MLPSetting], seeds: tuple[int, ...]) -> Trained:
         sets = [MLPSet(features[tap], data.labels, settings, train, held) for tap in chosen]
         found = fit_mlps(sets, seeds, data.task, k)
         return [pair for each in found for pair in zip(each.epochs.ravel(), each.held_loss.ravel(), strict=True)]
 
-    sides = (
-        lambda: ours(taps, settings, SEEDS),
-        lambda: [plain(rows[at], k, setting, seed, loader=False) for at, setting, seed in alone],
-        lambda: [plain(rows[at], k, setting, seed, loader=True) for at, setting, seed in alone],
-        lambda: [ours([taps[at]], [setting], (seed,))[0] for at, setting, seed in alone],
-    )
-    seconds = np.zeros((rounds, len(sides)))
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    for i in range(rounds):
-        found = []
-        for j, side in enumerate(sides):
-            start = clock()
-            found.append(np.array(side()))
-            seconds[i, j] = clock() - start
-    same = np.mean([each[:, 0] == found[0][:, 0] for each in found[1:]])
-    apart = np.abs(np.array(found)[:, :, 1] / found[0][:, 1] - 1).max()
-    ratios = seconds / seconds[:, :1]
-    words = [f"{np.median(ratio):.1f} x [{ratio.min():.1f}, {ratio.max():.1f}]" for ratio in ratios[:, 1:].T]
+    def one_by_one(train: Callable[[str, int, MLPSetting, int], tuple[int, float]]) -> Trained:
+        return [train(taps[at], at, setting, seed) for at, setting, seed in alone]
+
+    sides: dict[str, Callable[[], Any]] = {
+        "ours": lambda: ours(taps, settings, SEEDS),
+        "loop": lambda: one_by_one(lambda _, at, setting, seed: plain(rows[at], k, setting, seed, loader=False)),
+        "DataLoader": lambda: one_by_one(lambda _, at, setting, seed: plain(rows[at], k, setting, seed, loader=True)),
+        "one at a time": lambda: one_by_one(lambda tap, _, setting, seed: ours([tap], [setting], (seed,))[0]),
+    }
+    seconds, trained = in_turn(sides, rounds, clock_for(torch.get_num_threads()))
+    epochs, losses = np.array([trained[name] for name in sides]).transpose(2, 0, 1)
+    words = [f"{name} {ratio_words(seconds[:, i], seconds[:, 0], 1)}" for i, name in enumerate(sides) if i]
     print(f"{' '.join(taps)} ({', '.join(str(x.shape[1]) for x, *_ in rows)} features): ", end="")
     print(f"{len(alone)} networks, {np.median(seconds[:, 0]):.2f} s")
-    print(f"  loop {words[0]}  DataLoader {words[1]}  one at a time {words[2]}", end="  ")
-    print(f"epochs {np.median(found[0][:, 0]):.0f}, {same:.1%} equal, losses within {apart:.0e}", flush=True)
+    same, apart = np.mean(epochs[1:] == epochs[0]), np.abs(losses / losses[0] - 1).max()
+    print(f"  {'  '.join(words)}  epochs {np.median(epochs[0]):.0f}, {same:.1%} equal, losses within {apart:.0e}")
 
 
 def main() -> None:
     """Print, per tap and over all, the seconds of ours and the ratios to it."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--arch", default="torchvision:resnet18")
-    parser.add_argument("--weights", default="scratch")
-    parser.add_argument("--data", default="digits")
+    parser = new_parser(__doc__)
+    add_network(parser)
     parser.add_argument("--tap", action="append")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=MLPSetting().epochs, help="at most")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    data = probe.dataset(given.data)
-    features = features_of(given.arch, given.weights, data, 0, Network(), Extraction(), default_folder())
+    options = parse(parser, **SMALL_NETWORK, tap=["stem"], hidden=8, epochs=1, batch_size=512, rounds=1)
+    torch.set_num_threads(options.threads)
+    features = read_features(options)
+    shared = {name: getattr(options, name) for name in ("hidden", "batch_size", "epochs")}
     settings = [
-        MLPSetting(
-            hidden=given.hidden, batch_size=given.batch_size, dropout=dropout, weight_decay=decay, learning_rate=rate
-        )
+        MLPSetting(**shared, dropout=dropout, weight_decay=decay, learning_rate=rate)
         for dropout, decay, rate in product((0.0, 0.5), (1e-2, 1.0), (1e-3, 3e-4))
     ]
-    print(f"{given.arch} on {data.name}: {len(settings)} settings x {len(SEEDS)} seeds, {given.threads} threads")
-    compare(features, given.tap or list(features), settings, given.rounds)
+    size = f"{len(settings)} settings x {len(SEEDS)} seeds, {options.threads} threads"
+    print(f"{options.arch} on {features.data.name}: {size}")
+    compare(features, options.tap or list(features), settings, options.rounds)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """Linear probes at every tap, strength and fold against a scikit-learn loop that does the same work.
 
-Command: `python benchmarks/probes.py [--arch ARCH] [--weights W] [--data DATA] [--tol T] [--device D]`
-(default ResNet-18 from scratch on digits). Both sides fit every tap at nine strengths on five stratified
+Command: `python benchmarks/probes.py [--arch ARCH] [--weights W] [--data DATA] [--tol T] [--device D]
+[--small]` (default ResNet-18 from scratch on digits). Both sides fit every tap at nine strengths on five stratified
 folds of the training split, from the same standardised rows, tap by tap in one run; scikit-learn has one
 thread, which on these sizes is its fastest. Equal work is only equal at an equal objective, so beside the
 seconds stands how far, as a share of the lower of the two, each side's objective was above it.
 """
 
-import argparse
 import time
 import warnings
+from argparse import Namespace
 
 import numpy as np
+from measuring import new_parser, parse, read_features
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
@@ -19,15 +21,13 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import probe
-from probe.base.runtime import default_folder
-from probe.features.named import features_of
 from probe.probes import TrainingSet, fit_paths
-from probe.settings import Extraction, Network
 
+Floats = NDArray[np.float64]
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
 
-def objective(coef: np.ndarray, intercept: np.ndarray, x: np.ndarray, y: np.ndarray, c: float) -> float:
+def objective(coef: Floats, intercept: Floats, x: Floats, y: NDArray[np.int64], c: float) -> float:
     """Mean loss plus penalty, on standardised features."""
     logits = x @ coef.T + intercept
     loss = logsumexp(logits, axis=1) - logits[np.arange(len(y)), y]
@@ -36,22 +36,22 @@ def objective(coef: np.ndarray, intercept: np.ndarray, x: np.ndarray, y: np.ndar
 
 def main() -> None:
     """Print, per side, seconds and the objective left, over all taps, strengths and folds."""
-    parser = argparse.ArgumentParser()
+    parser = new_parser(__doc__)
     parser.add_argument("--arch", action="append")
     parser.add_argument("--weights", action="append")
     parser.add_argument("--data", default="digits")
+    parser.add_argument("--image-size", type=int, help="in pixels; by default what suits the data")
     parser.add_argument("--tol", type=float, default=1e-6)
     parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
+    options = parse(parser, arch=["test_resnet"], image_size=32, tol=1e-2)
     total = np.zeros(2)
-    for arch, weights in zip(given.arch or ["torchvision:resnet18"], given.weights or ["scratch"], strict=True):
-        data = probe.dataset(given.data)
-        features = features_of(arch, weights, data, 0, Network(), Extraction(), default_folder())
-        total += compare(features, given.tol, given.device)
+    for arch, weights in zip(options.arch or ["torchvision:resnet18"], options.weights or ["scratch"], strict=True):
+        features = read_features(Namespace(**vars(options) | {"arch": arch, "weights": weights}))
+        total += compare(features, options.tol, options.device)
     print(f"all: {total[0]:.1f} s against {total[1]:.1f} s, {total[1] / total[0]:.1f} x")
 
 
-def compare(features: probe.Features, tol: float, device: str) -> np.ndarray:
+def compare(features: probe.Features, tol: float, device: str) -> Floats:
     """Seconds of ours and of scikit-learn's on one network's features."""
     data = features.data
     train, k = np.flatnonzero(data.splits == "train"), len(data.classes)

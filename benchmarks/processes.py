@@ -1,8 +1,8 @@
 """Two processes under torchrun against one: the same weights from the same steps.
 
-Command: `python benchmarks/processes.py` (under a minute; CPU, gloo). Frozen statistics of BatchNorm, whose batch
-statistics each process would take from its own part of a step; SGD; class weights and masked labels. What one should
-see: differences of weights around 1e-6 of the largest, and rows that are equal to three digits.
+Command: `python benchmarks/processes.py` (under a minute, with `--small` less; CPU, gloo). Frozen statistics of
+BatchNorm, whose batch statistics each process would take from its own part of a step; SGD; class weights and masked
+labels. What one should see: differences of weights around 1e-6 of the largest, and rows that are equal to three digits.
 """
 
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import new_parser, parse
 
 import probe
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
 from probe.finetuning.devices import is_first
-from probe.settings import Training, Tuning
 
 COUNT = 60
 
@@ -34,15 +34,15 @@ def images() -> Dataset:
     )
 
 
-def train(out: Path, cache: Path) -> None:
+def train(out: Path, cache: Path, epochs: int) -> None:
     """Fine-tune in this process, or as one of several, and write the weights."""
     torch.set_num_threads(1)
     model = probe.truncate(probe.backbone("test_resnet", "scratch", image_size=32), -1, ["a", "b"], multilabel=True)
-    training = Training(
-        epochs=3, batch_size=12, optimizer="sgd", lr=1e-2, class_weights="balanced", metric="brier", draws=100,
+    training = probe.Training(
+        epochs=epochs, batch_size=12, optimizer="sgd", lr=1e-2, class_weights="balanced", metric="brier", draws=100,
         augment="light", grad_clip=1.0, device="cpu",
     )  # fmt: skip
-    tuning = Tuning(batchnorm="frozen")
+    tuning = probe.Tuning(batchnorm="frozen")
     found = probe.finetune(model, images(), "ftl", training=training, tuning=tuning, cache=cache)
     if is_first():
         torch.save({"weights": found.model.state_dict(), "scores": found.rows["value"].tolist()}, out)
@@ -50,13 +50,16 @@ def train(out: Path, cache: Path) -> None:
 
 def main() -> None:
     """Run both and print how far apart they are."""
+    parser = new_parser(__doc__)
+    parser.add_argument("--epochs", type=int, default=3)
+    options = parse(parser, epochs=1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         results = {}
         for count in (1, 2):
             out = folder / f"{count}.pt"
             way = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
-            command = [sys.executable, *way, __file__, str(out), str(folder / "cache")]
+            command = [sys.executable, *way, __file__, "as-one", str(out), str(folder / "cache"), f"{options.epochs}"]
             subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
             results[count] = torch.load(out, weights_only=True)
         one, two = results[1]["weights"], results[2]["weights"]
@@ -68,4 +71,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), Path(sys.argv[2])) if len(sys.argv) > 1 else main()
+    if sys.argv[1:2] == ["as-one"]:
+        train(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+    else:
+        main()

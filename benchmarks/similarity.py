@@ -1,22 +1,22 @@
 """Linear CKA between all taps: `cka_matrix` against `cka_from_features` of the package pytorch-cka.
 
-Command: `pip install pytorch-cka && python benchmarks/similarity.py [--rows N] [--rounds R] [--threads T] [--mean M]`
-(default 2,000 rows, 3 rounds, one thread). Features have the widths of ResNet-50's 17 taps, are not negative and share
-a source, as pooled features do. Both give the unbiased CKA of all 17 x 17 pairs of the same arrays, in turn, round by
-round; the ratio is the median over rounds with the smallest and largest. The error of each is the largest difference to
-float64 throughout. With one thread it is processor time that counts, so that other programs do not. Above 4,000 rows
-pytorch-cka, which holds 34 kernels of n x n and their squares, is left out, and the time and the peak memory above the
-features themselves are told.
+Command: `pip install pytorch-cka && python benchmarks/similarity.py [--rows N] [--rounds R] [--threads T] [--mean M]
+[--small]` (default 2,000 rows, 3 rounds, one thread). Features have the widths of ResNet-50's 17 taps, are not negative
+and share a source, as pooled features do. Both give the unbiased CKA of all 17 x 17 pairs of the same arrays, in turn,
+round by round; the ratio is the median over rounds with the smallest and largest. The error of each is the largest
+difference to float64 throughout. With one thread it is processor time that counts, so that other programs do not. Above
+4,000 rows pytorch-cka, which holds 34 kernels of n x n and their squares, is left out, and the time and the peak memory
+above the features themselves are told.
 """
 
-import argparse
 import resource
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from measuring import clock_for, in_turn, new_parser, parse, peer, ratio_words, timed
+from numpy.typing import NDArray
 
 from analysis.similarity import cka_matrix
 
@@ -24,7 +24,7 @@ WIDTHS = [64] + [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3
 MOST = 4000  # rows of which n x n matrices of all taps fit
 
 
-def features(rows: int, mean: float) -> dict[str, np.ndarray]:
+def features(rows: int, mean: float) -> dict[str, NDArray[np.float32]]:
     """Features of 17 taps, float32, `mean` times their spread away from zero."""
     rng = np.random.default_rng(0)
     source = rng.normal(size=(rows, 40)).astype(np.float32)
@@ -36,7 +36,7 @@ def features(rows: int, mean: float) -> dict[str, np.ndarray]:
     return made
 
 
-def by_float64(taps: dict[str, np.ndarray]) -> np.ndarray:
+def by_float64(taps: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
     """Unbiased CKA from the definition, all in float64: Song et al. 2012, equation 5."""
     kernels = []
     for x in taps.values():
@@ -49,48 +49,35 @@ def by_float64(taps: dict[str, np.ndarray]) -> np.ndarray:
     inner = np.array([[np.vdot(k, m) for m in kernels] for k in kernels])
     totals = sums.sum(1)
     hsic = inner + np.outer(totals, totals) / ((n - 1) * (n - 2)) - 2 / (n - 2) * sums @ sums.T
-    return hsic / np.sqrt(np.outer(np.diag(hsic), np.diag(hsic)))
-
-
-def timed(work: Callable[[], Any], clock: Callable[[], float]) -> tuple[Any, float]:
-    """What it gives and the seconds it takes."""
-    start = clock()
-    found = work()
-    return found, clock() - start
+    return np.asarray(hsic / np.sqrt(np.outer(np.diag(hsic), np.diag(hsic))))
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="set OMP_NUM_THREADS to the same")
     parser.add_argument("--mean", type=float, default=0.0, help="of the features, in spreads")
-    options = parser.parse_args()
+    options = parse(parser, rows=100, rounds=1)
     torch.set_num_threads(options.threads)
-    clock = time.process_time if options.threads == 1 else time.perf_counter
-    taps = features(options.rows, options.mean)
+    taps, clock = features(options.rows, options.mean), clock_for(options.threads)
     if options.rows > MOST:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        _, seconds = timed(lambda: cka_matrix(taps, unbiased=True), clock)
+        _, spent = timed(lambda: cka_matrix(taps, unbiased=True), clock)
         more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
-        print(f"{options.rows} rows, 17 x 17 taps: {seconds:.1f} s, {more:.2f} GB beside the features")
+        print(f"{options.rows} rows, 17 x 17 taps: {spent:.1f} s, {more:.2f} GB beside the features")
         return
-    from cka import cka_from_features
-
+    sides: dict[str, Callable[[], Any]] = {"cka_matrix": lambda: cka_matrix(taps, unbiased=True)}
     tensors = [torch.from_numpy(x) for x in taps.values()]
+    if cka := peer("cka", "pytorch-cka"):
+        sides["pytorch-cka"] = lambda: cka.cka_from_features(tensors, tensors).numpy()
     expected = by_float64(taps)
-    seconds, errors = [], []
-    for _ in range(options.rounds):
-        ours, first = timed(lambda: cka_matrix(taps, unbiased=True), clock)
-        theirs, second = timed(lambda: cka_from_features(tensors, tensors), clock)
-        seconds.append([first, second])
-        errors = [np.abs(found - expected).max() for found in (ours, theirs.numpy())]
-    ratios = np.divide(*np.transpose(seconds)[::-1])
+    seconds, results = in_turn(sides, options.rounds, clock)
     print(f"{options.rows} rows, 17 x 17 taps, {options.threads} threads, mean {options.mean:g} spreads")
-    for name, times, error in zip(("cka_matrix", "pytorch-cka"), np.transpose(seconds), errors, strict=True):
-        print(f"{name:12}  {np.median(times):6.2f} s   largest error {error:.1e}")
-    print(f"ratio         {np.median(ratios):6.2f}     ({ratios.min():.2f} to {ratios.max():.2f})")
+    for times, (name, result) in zip(seconds.T, results.items(), strict=True):
+        error = np.abs(result - expected).max()
+        print(f"{name:12}  {np.median(times):6.2f} s  {ratio_words(times, seconds[:, 0])}  largest error {error:.1e}")
 
 
 if __name__ == "__main__":

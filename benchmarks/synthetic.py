@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,7 @@ class Noise:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.reading: dict[str, Any] = {"noise": SIDE}
 
     def __len__(self) -> int:
         return self.count

@@ -1,28 +1,24 @@
 """Strengths solved side by side, as `solve` does, against one after the other, each from the solution before.
 
-Command: `python benchmarks/warm_starts.py [--arch ARCH] [--weights W] [--data DATA] [--tap TAP ...]` (default ResNet-18
-from scratch on digits, four taps). Nine strengths on five stratified folds of the training split, tap by tap, one
-thread, processor time. Work is counted in iterations of single problems; what one should see: a warm start saves some
-of them, and side by side is faster nevertheless, for its products are larger.
+Command: `python benchmarks/warm_starts.py [--arch ARCH] [--weights W] [--data DATA] [--tap TAP ...] [--small]` (default
+ResNet-18 from scratch on digits, four taps). Nine strengths on five stratified folds of the training split, tap by tap,
+one thread, processor time. Work is counted in iterations of single problems; what one should see: a warm start saves
+some of them, and side by side is faster nevertheless, for its products are larger.
 """
 
-import argparse
-import time
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+from measuring import SMALL_NETWORK, add_network, clock_for, new_parser, parse, read_features, timed
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-import probe
-from probe.base.runtime import default_folder
-from probe.features.named import features_of
 from probe.probes.designs import Design, Stack
 from probe.probes.linear import _batch
 from probe.probes.solver import AFRESH, EVERY, LIMIT, Targets, _Problem, _Search
 from probe.probes.targets import Target
-from probe.settings import Extraction, Network
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
@@ -53,34 +49,30 @@ def one_by_one(products: Stack, targets: Targets, strengths: Tensor, warm: bool)
 
 def main() -> None:
     """Print a line per tap."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", default="torchvision:resnet18")
-    parser.add_argument("--weights", default="scratch")
-    parser.add_argument("--data", default="digits")
+    parser = new_parser(__doc__)
+    add_network(parser)
     parser.add_argument("--tap", action="append", default=[])
-    given = parser.parse_args()
+    options = parse(parser, **SMALL_NETWORK, tap=["layer1.0"])
     torch.set_num_threads(1)
-    data = probe.dataset(given.data)
-    features = features_of(given.arch, given.weights, data, 0, Network(), Extraction(), default_folder())
+    features = read_features(options)
+    data = features.data
     train, k = np.flatnonzero(data.splits == "train"), len(data.classes)
     split = StratifiedKFold(5, shuffle=True, random_state=0).split(train, data.labels[train])
     folds = [train[rows] for rows, _ in split]
     targets = _batch([Target(data.labels[rows], data.task, k, None) for rows in folds], data.task, "cpu")
     strengths = torch.tensor([STRENGTHS] * len(folds), dtype=torch.float64)
     print("tap         side by side          warm, in turn         cold, in turn         (seconds, iterations)")
-    for tap in given.tap or list(features)[1::2]:
+    for tap in options.tap or list(features)[1::2]:
         products = Stack([Design(features[tap], rows, "cpu") for rows in folds])
         cells = []
-        ways: list[tuple[Any, dict[str, Any]]] = [
-            (search, {}),
-            (one_by_one, {"warm": True}),
-            (one_by_one, {"warm": False}),
+        ways: list[Callable[[Stack, Targets, Tensor], int]] = [
+            lambda *problem: search(*problem)[1],
+            partial(one_by_one, warm=True),
+            partial(one_by_one, warm=False),
         ]
-        for way, how in ways:
-            start = time.process_time()
-            found = way(products, targets, strengths, **how)
-            work = found if isinstance(found, int) else found[1]
-            cells.append(f"{time.process_time() - start:6.2f} {work:12}")
+        for way in ways:
+            iterations, seconds = timed(partial(way, products, targets, strengths), clock_for(threads=1))
+            cells.append(f"{seconds:6.2f} {iterations:12}")
         print(f"{tap:10}", "   ".join(cells), flush=True)
 
 

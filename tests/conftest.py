@@ -1,5 +1,6 @@
 """No test dials out, draws from the global random state unseen, or leaves the user's cache changed."""
 
+import os
 import signal
 import socket
 import sys
@@ -12,12 +13,37 @@ import torch
 from huggingface_hub import constants
 from jaxtyping import install_import_hook
 
-CHECKED = ("probe.metrics", "probe.scoring.statistics", "probe.probes", "probe.backbones.pooling", "analysis")
-install_import_hook([*CHECKED, "probe.studies.depth"], "beartype.beartype")
+from figures import style  # which imports nothing of what is checked
+
+CHECKED = (
+    "probe.metrics",
+    "probe.scoring",
+    "probe.probes",
+    "probe.backbones.pooling",
+    "probe.studies.depth",
+    "analysis",
+)
+if os.environ.get("CHECK_SHAPES"):  # in the gate: it takes a tenth longer
+    install_import_hook(CHECKED, "beartype.beartype")
+
+PRINTED = style.save.__defaults__
+style.save.__defaults__ = (("png",), 50)  # formats and dpi: what is drawn is looked at, not what is printed
 
 StoppedAt = Callable[[int], AbstractContextManager[None]]
 torch.set_num_threads(1)  # one process per core is faster than two threads in each
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+HEAVIEST = [
+    "test_contract.py",
+    "test_cuts.py",
+    "test_cache.py",
+    "test_truncation.py",
+]  # so that none is the last
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in HEAVIEST)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +76,12 @@ def _figures() -> Iterator[None]:
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture
+def print_quality(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures in all formats and as fine as users have them."""
+    monkeypatch.setattr(style.save, "__defaults__", PRINTED)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Networks whose contract is tested: by being in this list, an architecture is tested."""
 
 from dataclasses import replace
+from functools import cache
 
 import timm
 import torch
@@ -30,14 +31,17 @@ ARCHS: dict[str, int] = {  # image size in pixels: as small as the network takes
     "cbr:tiny": 64, "cbr:small": 64, "cbr:largew": 64, "cbr:larget": 64,
 }  # fmt: skip
 
-SLOW = {  # relatives of others in the list, or large: in the gate only
+SLOW = {  # relatives of others in the list, or large: in the gate only, so that about one of a family is left
     "resnext50_32x4d", "res2net50_14w_8s", "resnetv2_50", "dpn68", "legacy_xception", "convmixer_768_32",
     "efficientformer_l1", "tiny_vit_5m_224", "twins_svt_small", "swinv2_tiny_window8_256", "cait_xxs24_224",
     "mixer_s32_224", "hrnet_w18_small", "inception_v3", "vit_small_patch16_dinov3", "torchvision:resnet18",
     "torchvision:densenet121", "torchvision:swin_v2_t", "torchvision:vit_b_32", "torchvision:convnext_tiny",
     "torchvision:mnasnet0_5", "torchvision:mobilenet_v3_small", "torchvision:regnet_y_400mf", "torchvision:googlenet",
     "torchvision:efficientnet_b0", "torchvision:vgg11", "cbr:largew", "cbr:larget", "densenet121", "ghostnet_100",
-    "swin_tiny_patch4_window7_224", "xcit_nano_12_p16_224", "edgenext_xx_small", "fastvit_t8",
+    "swin_tiny_patch4_window7_224", "xcit_nano_12_p16_224", "edgenext_xx_small", "fastvit_t8", "resnet50", "resnest14d",
+    "mobilenetv2_100", "mobilenetv3_small_100", "poolformer_s12", "mambaout_femto", "deit3_small_patch16_224",
+    "deit_tiny_distilled_patch16_224", "eva02_tiny_patch14_224", "beit_base_patch16_224", "cbr:small",
+    "torchvision:inception_v3", "torchvision:mobilenet_v2", "torchvision:squeezenet1_0",
 }  # fmt: skip
 SMALLER = {"beit_base_patch16_224": {"depth": 4, "embed_dim": 192, "num_heads": 3}}  # there is no small one by name
 PREPROCESSING = Preprocessing(image_size=64, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear")
@@ -70,3 +74,9 @@ def make_backbone(network: nn.Module, arch: str, level: str = "block") -> Backbo
         arch=arch, weights="scratch", seed=0, level=level, preprocessing=replace(PREPROCESSING, image_size=ARCHS[arch])
     )
     return from_module(network, origin)
+
+
+@cache
+def listed_backbone(arch: str, level: str = "block") -> Backbone:
+    """A network of the list as stages, traced once for all that only look at it."""
+    return make_backbone(make_network(arch), arch, level)

@@ -48,12 +48,6 @@ def draw(kind: str, place: tuple[int, int], side: int) -> Image.Image:
     return image
 
 
-@pytest.fixture
-def _quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three formats of a page in print quality take longer than the rest; one test looks at them."""
-    monkeypatch.setattr("figures.style.save", lambda figure, stem: [f"{stem}.pdf"])
-
-
 @pytest.fixture(scope="session")
 def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images of three kinds, their boxes as a table and as masks, in pairs of a group."""
@@ -283,6 +277,7 @@ SMALL = ("--arch", "test_resnet", "--image-size", SIZE, "--weights", "scratch", 
 CHEAP = ("--images", 3, "--checked", 2, "--steps", 4, "--samples", 2)
 
 
+@pytest.mark.usefixtures("print_quality")
 @pytest.mark.parametrize("method", ["gradcam", "integrated-gradients", "gradient-shap"])
 def test_the_command_writes_maps_numbers_and_a_panel(things: Path, tmp_path: Path, method: str) -> None:
     answer = json.loads(
@@ -316,7 +311,6 @@ def test_the_command_writes_maps_numbers_and_a_panel(things: Path, tmp_path: Pat
     assert {"disc", "square", "cross"} <= set(rows["class"])
 
 
-@pytest.mark.usefixtures("_quick_figures")
 def test_arms_stand_side_by_side_on_the_same_images(things: Path, tmp_path: Path) -> None:
     data = ("--data", things / "labels.csv", "--masks", things / "boxes.csv")
     model, again = tmp_path / "cut.safetensors", tmp_path / "cut minus again.safetensors"
@@ -350,7 +344,6 @@ def test_arms_stand_side_by_side_on_the_same_images(things: Path, tmp_path: Path
     assert "one image: its numbers have no interval" in alone.stderr
 
 
-@pytest.mark.usefixtures("_quick_figures")
 def test_targets_are_labels_predictions_or_a_class(things: Path, tmp_path: Path) -> None:
     found = {}
     for target in ("label", "predicted", "square"):
@@ -366,7 +359,6 @@ def test_targets_are_labels_predictions_or_a_class(things: Path, tmp_path: Path)
     assert found["predicted"] != found["label"]
 
 
-@pytest.mark.usefixtures("_quick_figures")
 def test_an_image_is_read_once_for_all_networks(things: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for its mask, which takes its size, and for another size of input."""
     loaded: list[str] = []
@@ -399,7 +391,6 @@ def test_a_target_is_looked_up_before_features_are_made(
     assert "knows no class 'cross'" in run(*SMALL, "--model", model, *data, code=1).stderr
 
 
-@pytest.mark.usefixtures("_quick_figures")
 def test_what_cannot_be_done_is_told_in_one_line(things: Path, tmp_path: Path) -> None:
     data = ("--data", things / "labels.csv", "--out", tmp_path)
     model = tmp_path / "cut.safetensors"

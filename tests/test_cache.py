@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_extraction import tiny_data, tiny_net
+from helpers import BY_EIGHT, files, tiny_data, tiny_net
 
 import probe
 from probe.base.files import replace_text, write_signed
@@ -22,16 +22,10 @@ from probe.data import Dataset
 from probe.features import Features, batches, extract
 from probe.settings import Extraction
 
-SMALL = Extraction(batch_size=8)
-
-
-def files(features: Features) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(features.folder.glob("*.npy"))}
-
 
 def test_a_mapping_from_tap_to_memory_mapped_array() -> None:
     net, data = tiny_net(), tiny_data()
-    features = extract(net, data, SMALL)
+    features = extract(net, data, BY_EIGHT)
     assert tuple(features) == net.taps
     assert all(isinstance(array, np.memmap) and array.dtype == np.float32 for array in features.values())
     assert features.ids is data.ids
@@ -42,7 +36,7 @@ def test_a_mapping_from_tap_to_memory_mapped_array() -> None:
 
 
 def test_bytes_on_disk_are_the_payload(many: Dataset) -> None:
-    features = extract(tiny_net(), many, SMALL)
+    features = extract(tiny_net(), many, BY_EIGHT)
     payload = sum(array.nbytes for array in features.values())
     assert sum(map(len, files(features).values())) == payload + 128 * len(features)
     assert sum(path.stat().st_size for path in features.folder.iterdir()) <= 1.02 * payload
@@ -50,45 +44,45 @@ def test_bytes_on_disk_are_the_payload(many: Dataset) -> None:
 
 def test_a_second_run_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     net, data = tiny_net(), tiny_data()
-    first = files(extract(net, data, SMALL))
+    first = files(extract(net, data, BY_EIGHT))
     monkeypatch.setattr(batches, "walk_dataset", None)
-    assert files(extract(net, data, SMALL)) == first
+    assert files(extract(net, data, BY_EIGHT)) == first
 
 
 def test_the_key_holds_everything_that_changes_a_bit() -> None:
     net, data = tiny_net(), tiny_data()
-    base = extract(net, data, SMALL)
+    base = extract(net, data, BY_EIGHT)
     pre = net.origin.preprocessing
     other_mean = tiny_net()
     other_mean.origin = replace(net.origin, preprocessing=replace(pre, mean=(0.1, 0.1, 0.1)))
     changed = [
-        extract(probe.backbone("resnet10t", "scratch", image_size=64), data, SMALL),
-        extract(probe.backbone("resnet10t", "scratch", image_size=32, seed=1), data, SMALL),
-        extract(probe.backbone("resnet10t", "scratch", image_size=32, level="stage"), data, SMALL),
-        extract(probe.backbone("resnet10t", "scratch", image_size=32, crop="center"), data, SMALL),
-        extract(other_mean, data, SMALL),
-        extract(net.cut("layer2.0"), data, SMALL),
-        extract(net, data, replace(SMALL, pool="max")),
-        extract(net, data, replace(SMALL, dtype="bfloat16")),
-        extract(net, data, replace(SMALL, channels_last=False)),
-        extract(net, tiny_data(n=22), SMALL),
+        extract(probe.backbone("resnet10t", "scratch", image_size=64), data, BY_EIGHT),
+        extract(probe.backbone("resnet10t", "scratch", image_size=32, seed=1), data, BY_EIGHT),
+        extract(probe.backbone("resnet10t", "scratch", image_size=32, level="stage"), data, BY_EIGHT),
+        extract(probe.backbone("resnet10t", "scratch", image_size=32, crop="center"), data, BY_EIGHT),
+        extract(other_mean, data, BY_EIGHT),
+        extract(net.cut("layer2.0"), data, BY_EIGHT),
+        extract(net, data, replace(BY_EIGHT, pool="max")),
+        extract(net, data, replace(BY_EIGHT, dtype="bfloat16")),
+        extract(net, data, replace(BY_EIGHT, channels_last=False)),
+        extract(net, tiny_data(n=22), BY_EIGHT),
     ]
     assert len({features.request for features in [base, *changed]}) == 11
-    same = [extract(net, data, replace(SMALL, num_workers=1)), extract(net, data.redraw(5), SMALL)]
+    same = [extract(net, data, replace(BY_EIGHT, num_workers=1)), extract(net, data.redraw(5), BY_EIGHT)]
     assert {features.request for features in same} == {base.request}
 
 
 def test_one_changed_weight_is_another_key() -> None:
     net, data = tiny_net(), tiny_data()
-    before = extract(net, data, SMALL).request
+    before = extract(net, data, BY_EIGHT).request
     next(net.parameters()).data.view(-1)[0] += 1e-3
-    assert extract(net, data, SMALL).request != before
+    assert extract(net, data, BY_EIGHT).request != before
 
 
 def test_rows_state_the_splits_in_use() -> None:
     net, data = tiny_net(), tiny_data()
-    extract(net, data, SMALL)
-    features = extract(net, data.redraw(3), SMALL)
+    extract(net, data, BY_EIGHT)
+    features = extract(net, data.redraw(3), BY_EIGHT)
     written = [line.split(",")[3] for line in (features.folder / "rows.csv").read_text().splitlines()[1:]]
     assert written == data.redraw(3).splits.tolist()
 
@@ -100,31 +94,31 @@ def many() -> Dataset:
 
 def test_a_flipped_byte_is_found_and_made_again(many: Dataset, caplog: pytest.LogCaptureFixture) -> None:
     net = tiny_net()
-    features = extract(net, many, SMALL)
+    features = extract(net, many, BY_EIGHT)
     whole = files(features)
     rng = np.random.default_rng(0)
     for name in list(whole)[:3]:
         damaged = bytearray(whole[name])
         damaged[int(rng.integers(len(damaged)))] ^= 1
         (features.folder / name).write_bytes(damaged)
-        assert files(extract(net, many, SMALL)) == whole
+        assert files(extract(net, many, BY_EIGHT)) == whole
     assert "damaged" in caplog.text
 
 
 def test_missing_arrays_and_manifests_are_made_again(many: Dataset) -> None:
     net = tiny_net()
-    features = extract(net, many, SMALL)
+    features = extract(net, many, BY_EIGHT)
     whole = files(features)
     for victim in ("layer1.0.npy", "manifest.json"):
         (features.folder / victim).unlink()
-        assert files(extract(net, many, SMALL)) == whole
+        assert files(extract(net, many, BY_EIGHT)) == whole
     (features.folder / "manifest.json").write_text("{ half")
-    assert files(extract(net, many, SMALL)) == whole
+    assert files(extract(net, many, BY_EIGHT)) == whole
 
 
 def test_an_array_never_mixes_two_batch_sizes(many: Dataset) -> None:
     net = tiny_net()
-    features = extract(net, many, SMALL)
+    features = extract(net, many, BY_EIGHT)
     whole = files(features)
     manifest = read_manifest(features.folder)
     del manifest["chunks"]["0"]
@@ -134,21 +128,21 @@ def test_an_array_never_mixes_two_batch_sizes(many: Dataset) -> None:
 
 KILLED = """
 import sys; sys.path.insert(0, {tests!r})
-from test_extraction import tiny_data, tiny_net
+from helpers import BY_EIGHT, tiny_data, tiny_net
+from probe.features import extract
 import probe.cache.store as store, torch, time
 torch.set_num_threads(1)
 commit = store.Store.commit
 def slow(self, start, block):
     commit(self, start, block); print("committed", flush=True); time.sleep(60 if start >= {after} else 0)
 store.Store.commit = slow
-from test_cache import SMALL, extract
-extract(tiny_net(), tiny_data(n={n}, size=8), SMALL, cache={cache!r})
+extract(tiny_net(), tiny_data(n={n}, size=8), BY_EIGHT, cache={cache!r})
 """
 
 
 @pytest.mark.parametrize("after", [0, CHUNK])
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, many: Dataset, after: int) -> None:
-    expected = files(extract(tiny_net(), many, SMALL))
+    expected = files(extract(tiny_net(), many, BY_EIGHT))
     code = KILLED.format(tests=str(Path(__file__).parent), after=after, n=len(many), cache=str(tmp_path / "killed"))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -157,7 +151,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, many: Dataset, af
         process.send_signal(signal.SIGKILL)
     (folder,) = [path.parent for path in (tmp_path / "killed").glob("*/manifest.json")]
     assert len(json.loads((folder / "manifest.json").read_text())["chunks"]) == after // CHUNK + 1
-    assert files(extract(tiny_net(), many, SMALL, cache=tmp_path / "killed")) == expected
+    assert files(extract(tiny_net(), many, BY_EIGHT, cache=tmp_path / "killed")) == expected
 
 
 def test_two_at_once_make_it_once(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +166,7 @@ def test_two_at_once_make_it_once(many: Dataset, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(batches, "walk_dataset", counted)
     found: list[Features] = []
     nets = [tiny_net(), tiny_net()]
-    threads = [threading.Thread(target=lambda net=net: found.append(extract(net, many, SMALL))) for net in nets]
+    threads = [threading.Thread(target=lambda net=net: found.append(extract(net, many, BY_EIGHT))) for net in nets]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -201,7 +195,7 @@ def test_a_disk_too_small_is_told_before_the_first_image(monkeypatch: pytest.Mon
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
     monkeypatch.setattr(batches, "walk_dataset", None)
     with pytest.raises(probe.ProbeError, match="GB free"):
-        extract(tiny_net(), tiny_data(), SMALL)
+        extract(tiny_net(), tiny_data(), BY_EIGHT)
 
 
 @pytest.mark.slow
@@ -211,8 +205,9 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     for n in (200, 2000):
         code = (
             f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-            "from test_cache import *; import resource, torch; torch.set_num_threads(1)\n"
-            f"extract(tiny_net('test_resnet'), tiny_data(n={n}, size=4), SMALL, cache={str(tmp_path / str(n))!r})\n"
+            "from helpers import *; from probe.features import extract\n"
+            "import resource, torch; torch.set_num_threads(1)\n"
+            f"extract(tiny_net('test_resnet'), tiny_data(n={n}, size=4), BY_EIGHT, cache={str(tmp_path / str(n))!r})\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
         )
         peaks.append(

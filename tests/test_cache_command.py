@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
-from test_cache_faults import make
-from test_extraction import tiny_data
+from helpers import extract_by_eight, tiny_data
 
 from probe.cache.inventory import entries
 from probe.cache.store import lock_of
@@ -20,7 +19,7 @@ from probe.commands import main
 def place(tmp_path: Path) -> Path:
     """Two sets of features, and things that are not ours."""
     for n in (40, 20):
-        make(tmp_path / "cache", tiny_data(n=n, size=4))
+        extract_by_eight(tmp_path / "cache", tiny_data(n=n, size=4))
     (tmp_path / "cache" / ("0" * 32)).mkdir()
     (tmp_path / "cache" / ("0" * 32) / "letter.txt").write_text("not ours")
     (tmp_path / "cache" / "recipes").mkdir()
@@ -49,7 +48,7 @@ def test_ls(place: Path) -> None:
 def test_using_features_puts_them_first(place: Path) -> None:
     for path in place.glob("*/manifest.json"):
         os.utime(path, (1, 1))
-    make(place, tiny_data(n=40, size=4))
+    extract_by_eight(place, tiny_data(n=40, size=4))
     assert [entry.rows for entry in entries(place)] == [40, 20]
 
 
@@ -78,7 +77,7 @@ def test_rm_by_prefix(place: Path) -> None:
     result = run(place, "rm", first[:8], "--json")
     assert (result.exit_code, json.loads(result.stdout)["removed"]) == (0, [first])
     assert [entry.digest for entry in entries(place)] == [second]
-    assert make(place, tiny_data(n=20, size=4)).request == first
+    assert extract_by_eight(place, tiny_data(n=20, size=4)).request == first
 
 
 def test_rm_refuses_what_is_unknown_or_ambiguous(place: Path) -> None:

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cache import SMALL, files
-from test_extraction import tiny_data, tiny_net
+from helpers import BY_EIGHT, extract_by_eight, files, tiny_data, tiny_net
 
 import probe
 from probe.base.files import Damaged, read_signed, write_signed
@@ -26,16 +25,12 @@ from probe.cache.requests import Notebook
 from probe.cache.store import Store
 from probe.cache.upkeep import verify_all
 from probe.commands.group import STOPPED
-from probe.data import Dataset, FileHashes
+from probe.data import FileHashes
 from probe.features import Features, batches, extract
 from probe.features.named import features_of
 from probe.settings import Network
 
 DATA = tiny_data(n=300, size=8)
-
-
-def make(cache: Path, data: Dataset = DATA) -> Features:
-    return extract(tiny_net("test_resnet"), data, SMALL, cache=cache)
 
 
 def content(features: Features) -> dict[str, bytes]:
@@ -65,7 +60,7 @@ def test_no_byte_of_a_signed_file_can_change_unseen(tmp_path: Path) -> None:
 
 
 def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
-    features = make(tmp_path)
+    features = extract_by_eight(tmp_path, DATA)
     rng = np.random.default_rng(0)
     assert damage(tmp_path) == []
     for name, whole in content(features).items():
@@ -84,28 +79,28 @@ def test_every_flipped_byte_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", [3, -1])
 @pytest.mark.parametrize("name", ["stem.npy", "manifest.json", "rows.csv"])
 def test_the_next_run_repairs_it(tmp_path: Path, name: str, at: int, caplog: pytest.LogCaptureFixture) -> None:
-    features = make(tmp_path)
+    features = extract_by_eight(tmp_path, DATA)
     whole = content(features)
     flipped = bytearray(whole[name])
     flipped[at] ^= 1
     (features.folder / name).write_bytes(flipped)
-    assert content(make(tmp_path)) == whole
+    assert content(extract_by_eight(tmp_path, DATA)) == whole
     (line,) = [record.message for record in caplog.records if "made again" in record.message]
     assert name in line
     assert damage(tmp_path) == []
 
 
 def test_a_damaged_header_costs_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    features = make(tmp_path)
+    features = extract_by_eight(tmp_path, DATA)
     whole = content(features)
     path = features.folder / "stem.npy"
     path.write_bytes(b"X" + whole["stem.npy"][1:] + b"more")
     monkeypatch.setattr(batches, "walk_dataset", None)
-    assert content(make(tmp_path)) == whole
+    assert content(extract_by_eight(tmp_path, DATA)) == whole
 
 
 def by_name(cache: Path) -> Features:
-    return features_of("test_resnet", "scratch", DATA, 0, Network(image_size=32), SMALL, cache)
+    return features_of("test_resnet", "scratch", DATA, 0, Network(image_size=32), BY_EIGHT, cache)
 
 
 def test_a_damaged_note_on_a_network_is_found_and_made_again(tmp_path: Path) -> None:
@@ -139,12 +134,12 @@ def test_a_changed_hash_of_a_file_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_arrays_of_another_request_are_not_used(tmp_path: Path) -> None:
-    features, other = make(tmp_path), make(tmp_path, tiny_data(n=40, size=8))
+    features, other = extract_by_eight(tmp_path, DATA), extract_by_eight(tmp_path, tiny_data(n=40, size=8))
     expected = content(other)
     shutil.rmtree(other.folder)
     shutil.copytree(features.folder, other.folder)
     assert damage(tmp_path) == ["manifest.json belongs to another folder"]
-    assert content(make(tmp_path, other.data)) == expected
+    assert content(extract_by_eight(tmp_path, other.data)) == expected
 
 
 def test_checking_takes_bounded_memory(tmp_path: Path) -> None:
@@ -180,16 +175,16 @@ def test_a_disk_that_fills_up(small_disk: Path, monkeypatch: pytest.MonkeyPatch)
         ballast.write_bytes(bytes(max(free - 8192, 0)))
 
     data = tiny_data(n=600, size=8)
-    expected = files(make(small_disk.parent / "roomy", data))
+    expected = files(extract_by_eight(small_disk.parent / "roomy", data))
     monkeypatch.setattr(Store, "commit", fill)
     with pytest.raises(probe.ProbeError, match="No space left on device; what is finished is kept"):
-        make(small_disk, data)
+        extract_by_eight(small_disk, data)
     ballast.unlink()
     (entry,) = entries(small_disk)
     assert (entry.state, entry.done) == ("partial", 256)
     assert [path.name for path in Path(entry.folder).glob(".*")] == []
     monkeypatch.undo()
-    assert files(make(small_disk, data)) == expected
+    assert files(extract_by_eight(small_disk, data)) == expected
 
 
 def test_a_full_disk_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +193,7 @@ def test_a_full_disk_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     syncs: list[int] = []
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", syncs.append)
-        whole = content(extract(net, data, SMALL, cache=tmp_path / "whole"))
+        whole = content(extract(net, data, BY_EIGHT, cache=tmp_path / "whole"))
     assert len(syncs) == 1 + 2 * (len(net.taps) + 1) + 2  # the manifest, two chunks, the rows and the manifest again
     for turn in range(len(syncs)):
         cache, left = tmp_path / str(turn), iter(range(turn))
@@ -210,16 +205,16 @@ def test_a_full_disk_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             with pytest.raises(probe.ProbeError, match="No space left on device; what is finished is kept"):
-                extract(net, data, SMALL, cache=cache)
+                extract(net, data, BY_EIGHT, cache=cache)
         assert damage(cache) == []
         assert [*cache.glob("*/.*")] == []
-        assert content(extract(net, data, SMALL, cache=cache)) == whole
+        assert content(extract(net, data, BY_EIGHT, cache=cache)) == whole
 
 
 def test_a_warm_run_on_a_full_disk(small_disk: Path) -> None:
-    whole = content(make(small_disk))
+    whole = content(extract_by_eight(small_disk, DATA))
     (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free))
-    assert content(make(small_disk)) == whole
+    assert content(extract_by_eight(small_disk, DATA)) == whole
 
 
 @pytest.fixture
@@ -245,14 +240,14 @@ def test_a_read_only_cache_can_be_used(
     warm_read_only: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert damage(warm_read_only) == []
-    make(warm_read_only)
+    extract_by_eight(warm_read_only, DATA)
     with monkeypatch.context() as patch:
         patch.setattr("probe.backbones.backbone", None)
         assert by_name(warm_read_only).origin["arch"] == "test_resnet"
     assert "cannot be written" not in caplog.text
     with pytest.raises(OSError, match="Read-only|Permission"):
         (warm_read_only / "new").touch()
-    redrawn = make(warm_read_only, DATA.redraw(5))
+    redrawn = extract_by_eight(warm_read_only, DATA.redraw(5))
     assert redrawn.splits.tolist() == DATA.redraw(5).splits.tolist()
     assert "rows.csv is not of these labels and splits and cannot be written" in caplog.text
 
@@ -260,14 +255,14 @@ def test_a_read_only_cache_can_be_used(
 def test_what_a_read_only_cache_lacks_is_an_error_in_one_line(warm_read_only: Path) -> None:
     words = f"cannot write to the cache '{warm_read_only}': (Read-only file system|Permission denied).*; choose another"
     with pytest.raises(probe.ProbeError, match=words):
-        make(warm_read_only, tiny_data(n=10))
+        extract_by_eight(warm_read_only, tiny_data(n=10))
 
 
 # versions
 
 
 def test_a_manifest_of_another_version_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    features = make(tmp_path)
+    features = extract_by_eight(tmp_path, DATA)
     whole = content(features)
     path = features.folder / "manifest.json"
     manifest = read_manifest(features.folder)
@@ -279,7 +274,7 @@ def test_a_manifest_of_another_version_is_not_used(tmp_path: Path, caplog: pytes
         (entry,) = entries(tmp_path)
         assert (entry.state, entry.arch) == ("old", "test_resnet")
         assert damage(tmp_path) == []  # it is no damage
-        assert content(make(tmp_path)) == whole
+        assert content(extract_by_eight(tmp_path, DATA)) == whole
         (line,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
         assert "written by another version" in line
 
@@ -288,10 +283,10 @@ def test_features_of_other_versions_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="probe")
-    first = make(tmp_path)
+    first = extract_by_eight(tmp_path, DATA)
     now = first.details["versions"]
     monkeypatch.setattr("probe.cache.requests.versions", lambda: now | {"torch": "9.9"})
-    second = make(tmp_path)
+    second = extract_by_eight(tmp_path, DATA)
     assert second.request != first.request
     assert f"other versions (torch {now['torch']}, now 9.9), in {first.request}" in caplog.text
 

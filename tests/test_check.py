@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers import FAST, SMALL, shapes_data
 from sklearn.metrics import roc_auc_score
-from test_study import SMALL, shapes_data
 
 from figures.probe_and_trained import probe_and_trained
 from probe import backbones, finetuning
@@ -16,10 +16,7 @@ from probe.base.errors import ProbeError
 from probe.commands import main
 from probe.records.record import Record
 from probe.records.rows import read_rows
-from probe.settings import Training
 from probe.studies.check import cell_table, run_check
-
-FAST = Training(epochs=1, draws=100, batch_size=16)
 
 
 def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +150,7 @@ def test_what_leaves_nothing_to_train_is_told_before_probing(monkeypatch: pytest
         run_check("resnet10t", ["scratch"], shapes_data(60), strategies=["lp", "top-k"], network=SMALL)
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_the_command_tells_order_regret_and_seconds(tmp_path: Path) -> None:
     data = shapes_data(60)
     images = np.stack([np.asarray(data.images.load(row)) for row in range(60)])

@@ -31,10 +31,12 @@ def test_stages_equal_the_network(arch: str) -> None:
     check_train(original, net, ARCHS[arch])
 
 
+OTHER_LEVELS = {"resnet18": False, "vit_tiny_patch16_224": False, "densenet121": True, "efficientnet_b0": True,
+                "torchvision:swin_t": True}  # fmt: skip  # whether in the gate only
+
+
 @pytest.mark.parametrize("level", ["layer", "stage"])
-@pytest.mark.parametrize(
-    "arch", ["resnet18", "densenet121", "efficientnet_b0", "vit_tiny_patch16_224", "torchvision:swin_t"]
-)
+@pytest.mark.parametrize("arch", [pytest.param(arch, marks=SLOW_MARK[slow]) for arch, slow in OTHER_LEVELS.items()])
 def test_other_levels_equal_the_network(arch: str, level: str) -> None:
     original = make_network(arch)
     net = make_backbone(copy.deepcopy(original), arch, level)

@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from helpers import words
 from networks import PREPROCESSING
 from torch import Tensor, nn
 
@@ -129,10 +129,6 @@ def scores(weights: str = "scratch", arch: str = "mine", taps: tuple[str, ...] =
     return rows
 
 
-def words(figure: mpl.figure.Figure) -> str:
-    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
-
-
 def test_the_figure_shows_every_cost() -> None:
     figure = cost_figure(table(), FACTS)
     lines = [axes.lines[0].get_ydata().tolist() for axes in figure.axes]
@@ -162,6 +158,7 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(main, [*small, *arguments], prog_name="probe")
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     append_rows(tmp_path / "r.jsonl", scores(arch="test_resnet", taps=("stem", "layer1.0", "layer2.0")))

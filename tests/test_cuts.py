@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from networks import ARCHS, PREPROCESSING, make_backbone, make_network
+from networks import ARCHS, PREPROCESSING, listed_backbone
 from torch import Tensor, nn
 
 import probe
@@ -47,7 +47,7 @@ PINNED: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("arch", PINNED)
 def test_block_taps_are_pinned(arch: str) -> None:
-    assert list(make_backbone(make_network(arch), arch).taps) == PINNED[arch]
+    assert list(listed_backbone(arch).taps) == PINNED[arch]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_block_taps_are_pinned(arch: str) -> None:
     ],
 )
 def test_stage_taps_are_the_coarse_groups(arch: str, stages: str) -> None:
-    assert list(make_backbone(make_network(arch), arch, "stage").taps) == stages.split()
+    assert list(listed_backbone(arch, "stage").taps) == stages.split()
 
 
 def test_resnet50_costs() -> None:
@@ -90,7 +90,7 @@ def test_cuts_do_not_depend_on_the_image_size() -> None:
     ],
 )
 def test_prefix_tokens_are_counted(arch: str, prefix: int, cls: bool) -> None:
-    net = make_backbone(make_network(arch), arch)
+    net = listed_backbone(arch)
     assert {(stage.prefix, stage.cls) for stage in net.stages} == {(prefix, cls)}
 
 
@@ -100,12 +100,12 @@ def test_prefix_tokens_are_counted(arch: str, prefix: int, cls: bool) -> None:
      ("convnext_atto", "nchw"), ("vit_tiny_patch16_224", "ntd"), ("torchvision:shufflenet_v2_x0_5", "nchw")],
 )  # fmt: skip
 def test_layouts(arch: str, layout: str) -> None:
-    net = make_backbone(make_network(arch), arch)
+    net = listed_backbone(arch)
     assert {stage.layout for stage in net.stages} == {layout}
 
 
 def test_late_class_token_is_seen_where_it_joins() -> None:
-    net = make_backbone(make_network("xcit_nano_12_p16_224"), "xcit_nano_12_p16_224")
+    net = listed_backbone("xcit_nano_12_p16_224")
     assert [stage.prefix for stage in net.stages] == [0] * 13 + [1, 1]
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from helpers import words
 from matplotlib.collections import PathCollection
-from matplotlib.figure import Figure
 
 from figures.embedding_grid import embedding_grid, read_embedding
 from figures.embedding_panel import HUES, MOST, spread_images
@@ -36,10 +36,6 @@ def tables(taps: int = 2, classes: int = 3, rows: int = 60, several: bool = Fals
             maps.append({**at, "trustworthiness": 0.873, **quality})
     known = {"dataset": "my_images", "images": rows, "of": 1234, "seed": 0, "method": "umap", "neighbours": 15}
     return pd.concat(points, ignore_index=True), pd.DataFrame(maps).assign(**known)
-
-
-def words(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
 
 
 def test_panels_show_the_points_and_say_what_they_are() -> None:
@@ -100,6 +96,7 @@ def test_no_two_classes_look_alike_and_of_many_the_rare_ones_are_one() -> None:
     assert names[-1] == "7 others"
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_what_was_written_is_drawn_again_byte_by_byte(tmp_path: Path) -> None:
     points, maps = tables()
     maps.loc[0, "silhouette"] = np.nan
@@ -148,6 +145,7 @@ def given(folder: Path, name: str, rows: int = 60, several: bool = False, dead: 
     return folder / f"{name}.npz"
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_the_command_draws_the_images_of_a_network(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import tiny_data, tiny_net
 from networks import make_backbone, make_network
 from numpy.typing import NDArray
 from PIL import Image
@@ -10,21 +11,10 @@ from PIL import Image
 import probe
 from probe.backbones import Backbone
 from probe.backbones.pooling import pooled
-from probe.data import Dataset, make_dataset
-from probe.data.images import ImageArrays
+from probe.data import Dataset
 from probe.features.batches import transform, walk_dataset
 from probe.features.reader import Reader, settle
 from probe.settings import Extraction
-
-
-def tiny_data(n: int = 23, size: int = 40) -> Dataset:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8)
-    return make_dataset("tiny", ImageArrays([images]), [f"{i}" for i in range(n)], np.arange(n) % 2, ["a", "b"])
-
-
-def tiny_net(arch: str = "resnet10t") -> Backbone:
-    return probe.backbone(arch, "scratch", image_size=32)
 
 
 def walk(net: Backbone, data: Dataset, **settings: object) -> dict[str, NDArray[np.float32]]:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from helpers import words
 from made_records import leave
 from matplotlib.figure import Figure
-from test_figures import words
 
 from figures.depth_curve import marks
 from figures.frontier import frontier, on_front, tabulate
@@ -24,6 +24,8 @@ from probe.records.record import Record
 from probe.records.rows import frame, make_row, records
 from probe.records.view import View, name_settings
 from probe.scoring.differences import strategy_differences
+
+pytestmark = pytest.mark.usefixtures("print_quality")
 
 ROOT = Path(__file__).parents[1]
 TAPS = ["stem", "layer1.0", "layer2.0"]

@@ -5,12 +5,14 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from helpers import words
 
 from figures.depth_curve import depth_curve
 from figures.style import INCH, WIDTHS, paper, save
 from probe.records.labels import weights_name, weights_names
 from probe.records.rows import frame, make_row
+
+pytestmark = pytest.mark.usefixtures("print_quality")
 
 TAPS = ["stem", "layer1.0", "layer2.0"]
 
@@ -26,10 +28,6 @@ def rows(arch: str = "resnet18", weights: str = "scratch", seeds: int = 1, top: 
             score = {"class": "macro", "value": value, "ci_low": value - 0.05, "ci_high": value + 0.05}
             made.append(make_row(**at, method="linear", metric="auroc", split="test", seed=seed, **score))
     return made
-
-
-def words(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
 
 
 def test_the_curve_shows_scores_interval_chance_cut_and_costs() -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import StoppedAt
+from helpers import inputs, same, small, some_data, tiny_resnet, tune, weights
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
@@ -20,13 +20,7 @@ from torch.optim import lr_scheduler
 
 import probe
 from probe import finetuning
-from probe.backbones import Backbone
 from probe.commands import main
-from probe.data import Dataset, make_dataset
-from probe.data.images import ImageArrays
-from probe.features.batches import read_batches, transform
-from probe.features.reader import moments, normalised
-from probe.finetuning import Finetuned
 from probe.finetuning.batches import AUGMENTS, Changed, cut_steps, draw_crop, draw_epoch
 from probe.finetuning.inputs import Pictures
 from probe.finetuning.losses import Objective, balanced_weights
@@ -36,57 +30,8 @@ from probe.probes import fit_path
 from probe.records.rows import read_rows
 from probe.settings import Batches, ProbeGrid, Training, Tuning
 from probe.settings.training import STRATEGIES
-from probe.truncation import Truncated, read_card
+from probe.truncation import read_card
 from probe.truncation.prediction import predict
-
-COUNT, SIZE = 48, 32
-QUICK: dict[str, Any] = {"epochs": 2, "batch_size": 8, "draws": 100, "device": "cpu", "num_workers": 1}
-
-
-def some_data(several: bool = False) -> Dataset:
-    """Two classes that differ in brightness; or two labels of which some are unknown."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(COUNT) % 2
-    images = (rng.integers(0, 200, (COUNT, SIZE, SIZE, 3)) + 40 * labels[:, None, None, None]).astype(np.uint8)
-    if several:
-        labels = np.stack([labels, rng.integers(-1, 2, COUNT)], axis=1)
-    splits = ["train"] * 26 + ["val"] * 12 + ["test"] * 10
-    names = [f"{i}" for i in range(COUNT)]
-    return make_dataset("some", ImageArrays([images]), names, labels, ["a", "b"], splits=splits)
-
-
-@cache
-def net() -> Backbone:
-    return probe.backbone("test_resnet", "scratch", image_size=SIZE)
-
-
-def small(several: bool = False, tap: str | int = -1) -> Truncated:
-    """A model whose weights are not those of a fresh network."""
-    model = probe.truncate(net(), tap, ["a", "b"], multilabel=several)
-    with torch.no_grad():
-        for parameter in model.trunk.parameters():
-            parameter.add_(0.02)
-    return model
-
-
-def tune(model: Truncated, data: Dataset, strategy: str = "ftl", **changes: Any) -> Finetuned:
-    extra = {name: changes.pop(name) for name in ("checkpoint", "seed", "tuning", "cache") if name in changes}
-    return probe.finetune(model, data, strategy, training=Training(**{**QUICK, **changes}), **extra)
-
-
-def inputs(model: Truncated, data: Dataset, split: str) -> tuple[Tensor, Tensor]:
-    rows = np.flatnonzero(data.splits == split)
-    batches = read_batches(data.images, transform(model.preprocessing), Batches(batch_size=COUNT), rows.tolist())
-    return normalised(next(iter(batches)), *moments(model.preprocessing, "cpu")), torch.from_numpy(data.labels[rows])
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
 
 # the loop
 
@@ -173,12 +118,12 @@ def test_the_given_model_and_the_random_state_are_left_alone() -> None:
 
 
 def test_dropout_draws_from_the_seed() -> None:
-    model = probe.truncate(net(), -1, ["a", "b"], dropout=0.5)
+    model = probe.truncate(tiny_resnet(), -1, ["a", "b"], dropout=0.5)
     first = tune(model, some_data(), "lp", schedule="none").history["train_loss"]
     torch.manual_seed(7)  # and from nowhere else
     assert first.equals(tune(model, some_data(), "lp", schedule="none").history["train_loss"])
-    plain = tune(probe.truncate(net(), -1, ["a", "b"]), some_data(), "lp", schedule="none").history["train_loss"]
-    assert not first.equals(plain)
+    other = probe.truncate(tiny_resnet(), -1, ["a", "b"])
+    assert not first.equals(tune(other, some_data(), "lp", schedule="none").history["train_loss"])
 
 
 def test_test_images_reach_neither_weights_nor_choice() -> None:
@@ -220,7 +165,7 @@ def test_the_best_epoch_on_validation_is_kept() -> None:
 def test_a_run_that_was_killed_ends_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: StoppedAt
 ) -> None:
-    model = probe.truncate(net(), -1, ["a", "b"], head="mlp", hidden=8, dropout=0.3)
+    model = probe.truncate(tiny_resnet(), -1, ["a", "b"], head="mlp", hidden=8, dropout=0.3)
     data, place = some_data(), tmp_path / "runs" / "checkpoint.pt"
     options: dict[str, Any] = {"epochs": 3, "augment": "light", "schedule": "plateau", "lr": 1e-2}
     whole = tune(model, data, **options)
@@ -342,7 +287,8 @@ def test_changes_follow_the_place_in_the_epoch() -> None:
 
 def test_views_follow_the_row_and_return() -> None:
     data = some_data()
-    source = Pictures(data, net().origin.preprocessing, Training(augment="crops", views=2, num_workers=1), "cpu")
+    settings = Training(augment="crops", views=2, num_workers=1)
+    source = Pictures(data, tiny_resnet().origin.preprocessing, settings, "cpu")
 
     def shown(order: list[int], epoch: int) -> Tensor:
         return next(source.batches(np.array(order), [np.arange(len(order))], (0, epoch)))

@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from helpers import SMALL, shapes_data, tiny_net, write_npz
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_extraction import tiny_net
-from test_study import SMALL, shapes_data
 
 import probe
 from figures.prediction_depth import prediction_depth
@@ -187,12 +186,10 @@ def invoke(*args: object) -> Any:
     return CliRunner().invoke(main, ["depth", *map(str, args)])
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_the_command_writes_a_row_per_image_and_a_figure(tmp_path: Path) -> None:
     data = shapes_data(60)
-    images = np.stack([np.asarray(data.images.load(row)) for row in range(60)])
-    parts = {f"{split}_{kind}": column[at : at + 20] for at, split in ((0, "train"), (20, "val"), (40, "test"))
-             for kind, column in (("images", images), ("labels", data.labels[:, None]))}  # fmt: skip
-    np.savez(tmp_path / "shapes.npz", **parts)
+    write_npz(tmp_path / "shapes.npz", data, np.repeat(("train", "val", "test"), 20))
     shown = ["--arch", "resnet10t", "--weights", "scratch", "--data", tmp_path / "shapes.npz",
              "--image-size", SMALL.image_size, "--draws", 100, "--k", 7]  # fmt: skip
     result = invoke(*shown, "--out", tmp_path / "out", "--split", "val")

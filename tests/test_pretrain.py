@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from conftest import StoppedAt
+from helpers import QUICK, SIZE, same, some_data, write_npz
 from safetensors.torch import load_file, save_file
-from test_finetune import QUICK, SIZE, same, some_data
 
 import probe
 from probe.backbones.state_dicts import hash_tensors
@@ -120,11 +119,7 @@ def test_a_place_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
 
 def test_the_command_gives_weights_to_the_others(tmp_path: Path) -> None:
     data = some_data()
-    images = np.stack([np.asarray(data.images.load(row)) for row in range(len(data))])
-    rows = {split: np.flatnonzero(data.splits == split) for split in ("train", "val", "test")}
-    arrays = {f"{split}_{kind}": column[at] for split, at in rows.items()
-              for kind, column in (("images", images), ("labels", data.labels[:, None]))}  # fmt: skip
-    np.savez(tmp_path / "some.npz", **arrays)
+    write_npz(tmp_path / "some.npz", data, data.splits)
     common = ["--arch", "test_resnet", "--data", tmp_path / "some.npz", "--image-size", SIZE, "--epochs", 1,
               "--draws", 100]  # fmt: skip
     first = ["pretrain", *common, "--out", tmp_path / "one", "--seed", 1, "--json"]

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from test_extraction import tiny_data, tiny_net
+from helpers import tiny_data, tiny_net
 
 import probe
 from probe.cache.requests import network_request

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_check import FAST, same_cells
-from test_study import SMALL, shapes_data
+from helpers import FAST, SMALL, shapes_data
+from test_check import same_cells
 
 from probe import finetuning
 from probe.base.errors import ProbeError

@@ -3,12 +3,11 @@
 import json
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from matplotlib.figure import Figure
+from helpers import words
 
 from analysis.similarity import Estimate, cca_coefficients, estimate, half_samples, linear_cka, measure
 from analysis.similarity.tables import cca_table, compare_arms, rows_of_maps
@@ -114,10 +113,6 @@ def test_rows_name_every_two_taps_of_every_two_arms() -> None:
     assert len(found) == 4 + 6 + 9
 
 
-def words(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
-
-
 def test_heatmaps_show_the_values_and_say_what_they_are() -> None:
     rows = table(pretrained=net(3, seed=1), scratch=net(3, seed=2))
     (figure,) = heatmaps(rows, "my_images")
@@ -209,6 +204,7 @@ def images(tmp_path: Path) -> Path:
 ARMS = ("--arch", "resnet10t", "--image-size", 32, "--level", "stage", "--weights", "scratch")
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_the_command_compares_the_taps_of_a_network(images: Path, tmp_path: Path) -> None:
     few = ("--data", images, "--draws", 40, "--permutations", 40)
     answer = json.loads(run(*ARMS, *few, "--out", tmp_path / "a", "--json").stdout)
@@ -262,6 +258,7 @@ def test_the_command_compares_given_features_before_and_after(tmp_path: Path) ->
     assert "pooled already" in run(*both, "--maps", code=2).stderr
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_whole_maps_are_an_estimate_that_does_not_depend_on_the_batch_size(images: Path, tmp_path: Path) -> None:
     found = []
     for size in (64, 3):

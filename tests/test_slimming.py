@@ -9,9 +9,8 @@ import pytest
 import torch
 import torchvision
 from conftest import StoppedAt
+from helpers import same, small, some_data, tiny_resnet, tune, weights
 from networks import ARCHS, make_backbone, make_network
-from test_finetune import net as tiny
-from test_finetune import same, small, some_data, tune, weights
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
@@ -108,7 +107,7 @@ def test_a_depthwise_convolution_keeps_a_filter_per_channel() -> None:
 
 
 def test_weights_are_drawn_from_the_seed_as_he_did() -> None:
-    first, again, other = (halve_top(tiny(), 2, seed).weights() for seed in (3, 3, 4))
+    first, again, other = (halve_top(tiny_resnet(), 2, seed).weights() for seed in (3, 3, 4))
     assert same(first, again)
     assert not same(first, other)
     found = halve_top(net("resnet18"), 2)
@@ -210,7 +209,7 @@ def test_a_halved_network_is_trained_further_but_not_halved_again() -> None:
     }
     fresh = slim()
     draw_weights(fresh, find_strategy("scratch", 5, Tuning()), 0)
-    assert same(fresh.trunk.cut(2).weights(), tiny().cut(2).weights())
+    assert same(fresh.trunk.cut(2).weights(), tiny_resnet().cut(2).weights())
     with pytest.raises(probe.ProbeError, match=re.escape("layer3.0 of test_resnet has been halved already")):
         tune(model, data, "tf", tuning=Tuning(top_k=2))
 
@@ -220,4 +219,4 @@ def test_only_a_top_can_be_halved_and_given_weights_be_kept() -> None:
     with pytest.raises(probe.ProbeError, match="must be the highest"):
         finetuning.finetune(small(), some_data(), mixed)
     with pytest.raises(probe.ProbeError, match="tf is about the given weights, and this network's are random"):
-        tune(probe.truncate(tiny(), -1, ["a", "b"]), some_data(), "tf")
+        tune(probe.truncate(tiny_resnet(), -1, ["a", "b"]), some_data(), "tf")

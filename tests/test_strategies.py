@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_finetune import inputs, net, same, small, some_data, tune, weights
+from helpers import inputs, same, small, some_data, tiny_resnet, tune, weights
 from torch import nn
 from torch.nn import functional
 
@@ -384,7 +384,7 @@ def test_settings_that_do_not_fit_are_refused(case: str) -> None:
 @pytest.mark.parametrize("name", ["l2-sp", "l1-sp", "wt-st"])
 def test_random_weights_are_nothing_to_keep_to(name: str) -> None:
     with pytest.raises(probe.ProbeError, match="about the given weights, and this network's are random"):
-        tune(probe.truncate(net(), -1, ["a", "b"]), some_data(), name)
+        tune(probe.truncate(tiny_resnet(), -1, ["a", "b"]), some_data(), name)
 
 
 @pytest.mark.usefixtures("last_kept")

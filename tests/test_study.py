@@ -10,18 +10,17 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from helpers import SMALL, shapes_data, tiny_net
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_extraction import tiny_net
 
 import probe
 from probe import backbones
 from probe.backbones import cuts
 from probe.commands import main
-from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
 from probe.features import Features
 from probe.probes import TrainingSet, find_method, fit_taps, layerwise, methods
@@ -40,28 +39,6 @@ def fit_linear(features: Features) -> dict[str, Fitted]:
     data = features.data
     method = find_method("linear")(GRID, data.task, len(data.classes))
     return fit_taps(features, whole_trial(data, GRID), method)
-
-
-SMALL = Network(image_size=32)
-
-
-def shapes_data(n: int = 120, task: str = "multiclass", groups: bool = False) -> Dataset:
-    """Noisy images whose brightness and left-right balance tell their class."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(n) % 3
-    images = rng.integers(0, 90, (n, 32, 32, 3))
-    images[labels == 1, :, :16] += 60
-    images[labels == 2] += 40
-    y = (
-        np.stack([labels == 1, labels != 0], 1).astype(np.int64)
-        if task == "multilabel"
-        else labels % (3 - (task == "binary"))
-    )
-    names = ["left", "bright"] if task == "multilabel" else ["dark", "left", "bright"][: 2 if task == "binary" else 3]
-    return make_dataset(
-        "shapes", ImageArrays([images.astype(np.uint8)]), [f"{i}" for i in range(n)], y, names,
-        groups=[f"patient{i // 2}" for i in range(n)] if groups else None,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
@@ -241,6 +218,7 @@ def run(*args: object) -> Result:
     return CliRunner().invoke(main, [str(arg) for arg in args])
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_the_command_writes_everything_and_prints_json(image_csv: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = run(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from helpers import shapes_data, tiny_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -402,9 +403,6 @@ def test_a_fold_of_one_class_is_said() -> None:
 
 def test_an_entry_of_the_cache_can_be_probed_as_a_folder(tmp_path: Path) -> None:
     """Unknown labels too: `rows.csv` says which they are."""
-    from test_extraction import tiny_net
-    from test_study import shapes_data
-
     data = shapes_data(task="multilabel")
     data.labels[3, 0] = -1
     features = probe.extract(tiny_net(), data)
@@ -487,6 +485,7 @@ def test_wrong_usage_is_exit_code_two(tmp_path: Path) -> None:
         assert result.exit_code == 2, result.output
 
 
+@pytest.mark.usefixtures("print_quality")
 def test_the_command_probes_given_features(tmp_path: Path) -> None:
     folder, out = write(tmp_path / "net"), tmp_path / "out"
     shown = ["--probe", "linear", "--probe", "knn", "--n-train", 40, "--n-train", "50%", "--subsets", 2,
