@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[1]
 ORDER = [  # a folder imports from those before it
     ["base"],
     ["records", "settings"],
+    ["metrics"],
     ["data", "backbones"],
     ["cache"],
     ["features"],
-    ["metrics"],
     ["scoring"],
     ["analysis"],
     ["audit", "probes"],

@@ -12,14 +12,12 @@ from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 from test_figures import words
 
-from figures import style
 from figures.frontier import frontier, on_front, tabulate
 from figures.registry import MODULES, SIZED
 from figures.score_table import score_table
 from figures.strategies import strategies
 from figures.style import INCH, slide
 from probe.commands import main
-from probe.metrics import LOWER_IS_BETTER
 from probe.records.rows import append_rows, frame, make_row
 from probe.scoring.differences import strategy_differences
 from probe.scoring.recommendation import marks
@@ -349,4 +347,3 @@ def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:
     shown = set(re.findall(r"\]\(([\w]+\.png)\)", gallery))
     assert shown == {path.name for path in (ROOT / "figures" / "gallery").glob("*.png")}
     assert set(SIZED) < set(MODULES)
-    assert set(style.LOWER_IS_BETTER) == set(LOWER_IS_BETTER)

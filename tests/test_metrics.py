@@ -22,7 +22,8 @@ from probe.metrics import (
     weighted_average_precision,
 )
 from probe.metrics.calibration import BINS
-from probe.metrics.ranking import Question, sensitivity_at, specificity_at, trace_curves
+from probe.metrics.ranking import RANKING, Question, sensitivity_at, specificity_at, trace_curves
+from probe.records.metric_table import find_metric
 from probe.scoring.statistics import bootstrap_weights
 
 NAMES = tuple("abcdefgh")
@@ -65,6 +66,13 @@ def test_points_on_the_curve_are_the_best_thresholds_there_are(n: int, levels: i
         wrong, right, _ = sk.roc_curve(truth, level, sample_weight=weights[b], drop_intermediate=False)
         assert found[0][b] == pytest.approx(right[wrong <= 1 - at + 1e-9].max())
         assert found[1][b] == pytest.approx(1 - wrong[right >= at - 1e-9].min())
+
+
+def test_the_table_of_metrics_names_those_that_are_computed() -> None:
+    assert list(RANKING) == [name for name, metric in METRICS.items() if metric.judges == "order"]
+    assert [METRICS[name].sign for name in ("auroc", "log_loss")] == [1, -1]
+    with pytest.raises(ProbeError, match="unknown metric 'aurok'; did you mean 'auroc'"):
+        find_metric("aurok")
 
 
 def probabilities(n: int, k: int, seed: int = 0, digits: int = 15) -> np.ndarray:

@@ -83,10 +83,11 @@ def finetune(
 
 def _save_best(found: Sequence["Finetuned"], metric: str, out: Path) -> str:
     """The model whose seed is the best on validation; returns its path."""
-    from probe.metrics import LOWER_IS_BETTER
+    from probe.records.metric_table import find_metric
     from probe.truncation import save
 
     scored = [each.history[f"val_{metric}"][each.best_epoch] for each in found]
-    best = min(scored) if metric in LOWER_IS_BETTER else max(scored)
-    save(found[scored.index(best)].model, out / "model.safetensors")
+    sign = find_metric(metric).sign
+    best = max(range(len(scored)), key=lambda seed: sign * scored[seed])
+    save(found[best].model, out / "model.safetensors")
     return str(out / "model.safetensors")

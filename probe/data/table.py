@@ -12,8 +12,8 @@ from probe.base.errors import ProbeError
 from probe.base.runtime import log
 from probe.data.fingerprints import FileHashes
 from probe.data.splits import SPLITS, draw_splits
+from probe.records.metric_table import AVERAGES
 
-AVERAGES = ("macro", "micro")  # in the column of results that names the class
 UNKNOWN = -1  # a label of multi-label data that nobody has stated
 
 

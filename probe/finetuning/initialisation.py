@@ -10,8 +10,9 @@ from torch import Tensor
 from probe.base.errors import ProbeError
 from probe.base.shapes import Features2d, Labels
 from probe.finetuning.strategies import Strategy
-from probe.metrics import LOWER_IS_BETTER, MACRO, ones, score
+from probe.metrics import MACRO, ones, score
 from probe.probes import TrainingSet, fit_paths
+from probe.records.metric_table import find_metric
 from probe.settings import ProbeGrid
 from probe.truncation import Truncated, drawn_again, head_from_probe
 from probe.truncation.heads import make_head
@@ -77,4 +78,4 @@ def score_of(model: Truncated, labels: Labels, probabilities: NDArray[np.floatin
     value = float(found[metric, MACRO][0])
     if np.isnan(value):
         raise ProbeError(f"{metric} is not defined on the validation images: they show no class both ways")
-    return -value if metric in LOWER_IS_BETTER else value
+    return find_metric(metric).sign * value

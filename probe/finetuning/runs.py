@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from probe.backbones.state_dicts import hash_tensors
 from probe.base.errors import ProbeError
-from probe.base.lookup import check_seed, unknown
+from probe.base.lookup import check_seed
 from probe.base.runtime import default_folder, log, versions
 from probe.cache.manifest import digest_of
 from probe.cache.requests import data_fingerprint
@@ -29,7 +29,8 @@ from probe.finetuning.losses import balanced_weights
 from probe.finetuning.parts import check_fits
 from probe.finetuning.strategies import Strategy, find_strategy
 from probe.finetuning.training import Run
-from probe.metrics import MACRO, METRICS, score
+from probe.metrics import MACRO, score
+from probe.records.metric_table import find_metric
 from probe.records.rows import frame
 from probe.scoring.rows import score_rows
 from probe.scoring.trials import whole_trial
@@ -189,8 +190,7 @@ def _check_data(model: Truncated, data: Dataset, training: Training) -> None:
             f"the model is for {model.task} {', '.join(model.classes)}, and {data.name} is {data.task} "
             f"{', '.join(data.classes)}; truncate with classes=data.classes"
         )
-    if training.metric not in METRICS:
-        raise unknown("metric", training.metric, METRICS)
+    find_metric(training.metric)
     for split in ("train", "val"):
         if not (data.splits == split).any():
             raise ProbeError(f"{data.name} has no images in {split}; training takes train and val")

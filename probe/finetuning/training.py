@@ -28,7 +28,7 @@ from probe.finetuning.parts import (
 )
 from probe.finetuning.schedule import factor, is_over
 from probe.finetuning.strategies import Strategy
-from probe.metrics import LOWER_IS_BETTER
+from probe.records.metric_table import find_metric
 from probe.settings import Training
 from probe.truncation import Truncated
 
@@ -175,11 +175,12 @@ class Run:
         held = float(plain.total(logits, labels)) / plain.mass(labels)
         self._check(held, f"the validation after epoch {epoch}", lr)
         metric = self.training.metric
-        value = score_of(self.model, self.labels[self.val], self.model.probabilities(logits).numpy(), metric)
-        sign = -1 if metric in LOWER_IS_BETTER else 1
+        value = find_metric(metric).sign * score_of(
+            self.model, self.labels[self.val], self.model.probabilities(logits).numpy(), metric
+        )
         seconds = time.perf_counter() - start
         self.history.append(
-            {"epoch": epoch, "lr": lr, "train_loss": loss, "val_loss": held, self._scored: sign * value,
+            {"epoch": epoch, "lr": lr, "train_loss": loss, "val_loss": held, self._scored: value,
              "seconds": seconds}
         )  # fmt: skip
         if self.best_epoch == epoch:
@@ -197,7 +198,7 @@ class Run:
         return f"val_{self.training.metric}"
 
     def _scores(self) -> list[float]:
-        sign = -1 if self.training.metric in LOWER_IS_BETTER else 1
+        sign = find_metric(self.training.metric).sign
         return [sign * line[self._scored] for line in self.history]
 
     def _losses(self) -> list[float]:

@@ -11,13 +11,15 @@ import numpy as np
 from probe.base.errors import ProbeError
 from probe.base.lookup import unknown
 from probe.base.shapes import Answers, Counts, Labels, Probabilities, RowWeights
-from probe.metrics.calibration import CALIBRATION, label_probability_scores, probability_scores
-from probe.metrics.decisions import DECISIONS, KAPPA, decision_scores, quadratic_kappa
-from probe.metrics.names import MACRO, MICRO, Scores, by_class
+from probe.metrics.calibration import label_probability_scores, probability_scores
+from probe.metrics.decisions import decision_scores, quadratic_kappa
+from probe.metrics.names import Scores, by_class
 from probe.metrics.ranking import RANKING, Question, trace_curves
+from probe.records.metric_table import MACRO, METRICS, MICRO
 
-METRICS = (*RANKING, *DECISIONS, *CALIBRATION, KAPPA)
-LOWER_IS_BETTER = frozenset(CALIBRATION)
+DECISIONS = {name for name, metric in METRICS.items() if metric.judges == "decisions" and not metric.ordered}
+CALIBRATION = {name for name, metric in METRICS.items() if metric.judges == "probabilities"}
+KAPPA = "quadratic_kappa"
 BLOCK = 2**22  # numbers held at once per array of the curves, about 30 MB
 
 
@@ -88,12 +90,12 @@ def _score_block(
     if wanted & set(RANKING):
         second = slice(1, None) if task == "binary" else slice(None)
         scores |= _ranking_scores(answers[:, second], probabilities[:, second], counts, classes[second], wanted)
-    if wanted & set(DECISIONS):
+    if wanted & DECISIONS:
         decided = probabilities > 0.5 if several else one_against_rest(task, probabilities.argmax(1), classes) == 1
         scores |= decision_scores(answers, decided, counts, classes, one_each=not several)
-    if wanted & set(CALIBRATION) and several:
+    if wanted & CALIBRATION and several:
         scores |= label_probability_scores(answers, probabilities, counts, classes)
-    elif wanted & set(CALIBRATION):
+    elif wanted & CALIBRATION:
         scores |= probability_scores(labels, probabilities, counts)
     if KAPPA in wanted:
         scores[KAPPA, MACRO] = quadratic_kappa(labels, probabilities.argmax(1), counts)
@@ -128,10 +130,10 @@ def _question(answers: Answers, scored: Probabilities) -> Question:
 
 def _wanted(metrics: Collection[str] | None, task: str, ordinal: bool) -> frozenset[str]:
     if metrics is None:
-        return frozenset(METRICS if ordinal else METRICS[:-1])
+        return frozenset(name for name, metric in METRICS.items() if ordinal or not metric.ordered)
     for name in metrics:
         if name not in METRICS:
-            raise unknown("metric", name, METRICS)
+            raise unknown("metric", name, list(METRICS))
     if KAPPA in metrics and task == "multilabel":
         raise ProbeError(f"{KAPPA} takes one class per image, in order; these data are multi-label")
     return frozenset(metrics)

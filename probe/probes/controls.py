@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.features import Features
-from probe.metrics import LOWER_IS_BETTER, MACRO, score
+from probe.metrics import MACRO, score
 from probe.probes.fitting import Fitted, job_of, score_members
 from probe.probes.methods import Job
+from probe.records.metric_table import find_metric
 from probe.scoring.rows import Rows, describe, score_rows
 from probe.scoring.trials import Trial
 from probe.scoring.weighing import Weighing, mixture
@@ -44,7 +45,7 @@ def control_rows(
             named = known | {"method": f"{method}, {NAMES[kind]}"}
             rows += score_rows({(metric, MACRO): line}, weighing, named)
             if kind == "permuted":
-                gain = (real[tap["tap"]][: len(line)] - line) * (-1 if metric in LOWER_IS_BETTER else 1)
+                gain = (real[tap["tap"]][: len(line)] - line) * find_metric(metric).sign
                 rows += score_rows({(f"{metric}_{SELECTIVITY}", MACRO): gain}, weighing, known | {"method": method})
     return rows
 

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from probe.base.errors import ProbeError
-from probe.base.lookup import unknown
 from probe.base.runtime import log
 from probe.data import Dataset
 from probe.features import Features
-from probe.metrics import MACRO, METRICS, Scores, unscored
+from probe.metrics import MACRO, Scores, unscored
 from probe.probes.controls import control_rows, majority_rows
 from probe.probes.fitting import Fitted, first_of_equal, fit_taps, score_members
 from probe.probes.methods import Method, find_method
 from probe.probes.readout import check_finite
 from probe.probes.sizes import size_rows
 from probe.probes.transfer import transfer_rows
+from probe.records.metric_table import find_metric
 from probe.records.rows import frame, make_row
 from probe.scoring.rows import Rows, cost_rows, describe, gap_rows, score_rows
 from probe.scoring.trials import subset_trials, whole_trial
@@ -28,7 +28,6 @@ from probe.scoring.weighing import weigh
 from probe.settings import Checks, ProbeGrid
 
 PROBES = ("linear",)
-KAPPA = "quadratic_kappa"  # of classes that have an order
 COUNTED = "classes_scored"  # how many classes the averages of a split are over
 
 Draws = dict[tuple[str, str], NDArray[np.float64]]
@@ -80,7 +79,7 @@ def sweep(
         check_request(arm.data, probes, grid, checks)
         _check_features(arm)
     arms = {seed: arm.on(device) for seed, arm in arms.items()}
-    if grid.metric == KAPPA:
+    if find_metric(grid.metric).ordered:
         grid = replace(grid, ordinal=True)
     kinds = {name: find_method(name) for name in dict.fromkeys(probes)}
     first = next(iter(arms.values()))
@@ -102,9 +101,7 @@ def sweep(
 
 def check_request(data: Dataset, probes: Sequence[str], grid: ProbeGrid, checks: Checks) -> None:
     """Raise ProbeError for what can be known to fail before there are features."""
-    if grid.metric not in METRICS:
-        raise unknown("metric", grid.metric, METRICS)
-    if data.task == "multilabel" and (grid.ordinal or grid.metric == KAPPA):
+    if data.task == "multilabel" and (grid.ordinal or find_metric(grid.metric).ordered):
         raise ProbeError(f"quadratic kappa takes one class per image, in order; {data.name} is multi-label")
     for name in probes:
         find_method(name)

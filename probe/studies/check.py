@@ -16,7 +16,8 @@ from tqdm import tqdm
 from probe.base.errors import ProbeError
 from probe.base.lookup import find_index, unknown
 from probe.data import Dataset, dataset
-from probe.metrics import LOWER_IS_BETTER, MACRO
+from probe.metrics import MACRO
+from probe.records.metric_table import find_metric
 from probe.records.rows import append_rows, frame, make_row
 from probe.scoring.agreement import Verdict, judge
 from probe.scoring.differences import mean_draws, strategy_differences
@@ -130,7 +131,7 @@ def _search(
     study: Study, trainer: Trainer, ways: Sequence[tuple[str, str]], seeds: Sequence[int], metric: str
 ) -> tuple[list[Found], list[Known]]:
     """A search for every set of weights and strategy, and all that was trained for it."""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = find_metric(metric).sign
     searches: list[Found] = []
     cells: list[Known] = []
     for way in ways:
@@ -182,7 +183,7 @@ def _pick_taps(study: Study, wanted: Sequence[str | int]) -> list[str]:
 
 
 def _verdicts(study: Study, cells: Sequence[Known], metric: str) -> list[tuple[str, str, Verdict]]:
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = find_metric(metric).sign
     found = []
     for arm, draws in zip(study.arms, study.draws, strict=True):
         every = [tap["tap"] for tap in arm.taps]
