@@ -37,7 +37,7 @@ def main() -> None:
         data = probe.dataset(given.data, seed=seed)
         net = probe.backbone(given.arch, given.weights, seed=seed, image_size=given.size)
         for kind in KINDS:
-            model = probe.truncate(net, -1, data.classes, multilabel=data.task == "multilabel", seed=seed)
+            model = probe.truncate(net, -1, data.task, seed=seed)
             training = Training(epochs=given.epochs, precision=kind, device="cpu", class_weights="balanced")
             found = probe.finetune(model, data, "ftl", seed=seed, training=training)
             seconds[kind] += found.history["seconds"][1:].tolist()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from probe.probes import fit_path
+from probe.tasks import Classes
 
 
 def write(path: Path, rows: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +44,7 @@ def main() -> None:
         labels, true = write(path, given.rows, given.width)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         start = time.perf_counter()
-        found = fit_path(np.load(path, mmap_mode="r"), labels, "binary", 2, (1e-4, 1e-2, 1.0))
+        found = fit_path(np.load(path, mmap_mode="r"), labels, Classes(2), (1e-4, 1e-2, 1.0))
         spent = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     alike = [np.corrcoef(coef[0], true)[0, 1] for coef in found.coef]

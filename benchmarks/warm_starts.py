@@ -62,10 +62,10 @@ def main() -> None:
     torch.set_num_threads(1)
     data = probe.dataset(given.data)
     features = features_of(given.arch, given.weights, data, 0, Network(), Extraction(), default_folder())
-    train, k = np.flatnonzero(data.splits == "train"), len(data.classes)
+    train = np.flatnonzero(data.splits == "train")
     split = StratifiedKFold(5, shuffle=True, random_state=0).split(train, data.labels[train])
     folds = [train[rows] for rows, _ in split]
-    targets = _batch([Target(data.labels[rows], data.task, k, None) for rows in folds], data.task, "cpu")
+    targets = _batch([Target(data.labels[rows], data.task, None) for rows in folds], "cpu")
     strengths = torch.tensor([STRENGTHS] * len(folds), dtype=torch.float64)
     print("tap         side by side          warm, in turn         cold, in turn         (seconds, iterations)")
     for tap in given.tap or list(features)[1::2]:

@@ -37,7 +37,7 @@ GRID = ProbeGrid(draws=100, c_grid=(0.01, 1.0))
 
 def fit_linear(features: Features) -> dict[str, Fitted]:
     data = features.data
-    method = find_method("linear")(GRID, data.task, len(data.classes))
+    method = find_method("linear")(GRID, data.task)
     return fit_taps(features, whole_trial(data, GRID), method)
 
 

@@ -63,7 +63,7 @@ def finetune(
     for seed in range(seeds):
         mine = table.redraw(seed)
         net = backbone(arch, source, seed=seed, **options)
-        model = truncate(net, tap, table.classes, multilabel=table.task == "multilabel", seed=seed, **asdict(head))
+        model = truncate(net, tap, table.task, seed=seed, **asdict(head))
         how: dict[str, Any] = {"training": training, "tuning": tuning, "cache": cache}
         found.append(train(model, mine, strategy, seed=seed, checkpoint=out / f"checkpoint-{seed}.pt", **how))
     if not is_first():

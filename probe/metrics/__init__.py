@@ -2,7 +2,7 @@
 
 from probe.metrics.names import Scores
 from probe.metrics.ranking import weighted_auroc, weighted_average_precision
-from probe.metrics.scores import ones, score, unscored
+from probe.metrics.scores import class_scores, label_scores, one_against_rest, ones, unscored
 from probe.records.metric_table import MACRO, METRICS, MICRO
 
 __all__ = [
@@ -10,8 +10,10 @@ __all__ = [
     "METRICS",
     "MICRO",
     "Scores",
+    "class_scores",
+    "label_scores",
+    "one_against_rest",
     "ones",
-    "score",
     "unscored",
     "weighted_auroc",
     "weighted_average_precision",

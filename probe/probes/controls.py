@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.features import Features
-from probe.metrics import MACRO, score
+from probe.metrics import MACRO
 from probe.probes.fitting import Fitted, job_of, score_members
 from probe.probes.methods import Job
 from probe.records.metric_table import find_metric
@@ -53,13 +53,9 @@ def control_rows(
 def majority_rows(features: Features, trial: Trial, weighing: Weighing, ordinal: bool) -> Rows:
     """Scores on test of knowing nothing but how frequent each class is in training."""
     data = features.data
-    labels = data.labels[trial.seen]
-    if data.task == "multilabel":
-        share = (labels == 1).sum(0) / np.maximum((labels >= 0).sum(0), 1)
-    else:
-        share = np.bincount(labels, minlength=len(data.classes)) / len(labels)
-    predicted = np.tile(share, (len(trial.test), 1))
-    scores = score(data.task, data.labels[trial.test], predicted, weighing.weights, data.classes, ordinal=ordinal)
+    shown, stated = data.task.counts(data.labels[trial.seen])
+    predicted = np.tile(shown / np.maximum(stated, 1), (len(trial.test), 1))
+    scores = data.task.score(data.labels[trial.test], predicted, weighing.weights, ordinal=ordinal)
     known = describe(features, {}, trial.n_train, "control") | {"split": "test", "seed": trial.seed}
     return score_rows(scores, weighing, known | {"method": "majority"})
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from probe.base.errors import ProbeError
 from probe.base.shapes import RowWeights
 from probe.features import Features
-from probe.metrics import MACRO, Scores, ones, score
+from probe.metrics import MACRO, Scores, ones
 from probe.probes.methods import Job, Method
 from probe.probes.readout import Readable
 from probe.records.metric_table import find_metric
@@ -92,7 +92,7 @@ def score_members(
 ) -> Scores:
     """The scores of several predictions (members, n, classes) of the same rows, averaged."""
     data = features.data
-    found = [score(data.task, data.labels[rows], each, weights, data.classes, **extra) for each in members]
+    found = [data.task.score(data.labels[rows], each, weights, **extra) for each in members]
     return {key: np.mean([scores[key] for scores in found], axis=0) for key in found[0]}
 
 

@@ -101,8 +101,7 @@ def sweep(
 
 def check_request(data: Dataset, probes: Sequence[str], grid: ProbeGrid, checks: Checks) -> None:
     """Raise ProbeError for what can be known to fail before there are features."""
-    if data.task == "multilabel" and (grid.ordinal or find_metric(grid.metric).ordered):
-        raise ProbeError(f"quadratic kappa takes one class per image, in order; {data.name} is multi-label")
+    data.task.wanted([grid.metric], ordinal=grid.ordinal)
     for name in probes:
         find_method(name)
     for trial in (whole_trial(data, grid), *subset_trials(data, checks.shares(), checks.subsets, grid)):
@@ -136,7 +135,7 @@ class _OneSeed:
         self._counts = {split: _scored_classes(features, split, each.rows) for split, each in self.weighing.items()}
         self._first = first_of_equal(features)
         for name, kind in kinds.items():
-            method = kind(grid, features.data.task, len(features.data.classes), seed=seed, device=device)
+            method = kind(grid, features.data.task, seed=seed, device=device)
             self.fitted[name] = fit_taps(features, self.trial, method, self._first)
             self._read_out(name)
 
@@ -192,7 +191,7 @@ class _OneSeed:
 def _scored_classes(features: Features, split: str, rows: NDArray[np.int64]) -> int:
     """How many classes have both positive and negative images in a split; the others are named in a warning."""
     data = features.data
-    lacking = unscored(data.task, data.labels[rows], data.classes)
+    lacking = unscored(data.task.answers(data.labels[rows]), data.classes)
     left = len(data.classes) - len(lacking)
     if lacking:
         named = ", ".join(f"{name} (no {kind} image)" for name, kind in lacking.items())

@@ -30,7 +30,7 @@ def describe(features: Features, tap: Mapping[str, Any], n_train: int, study: st
         "weights": features.origin["weights"],
         "tap": tap.get("tap"),
         "depth": tap.get("depth"),
-        "task": features.data.task,
+        "task": features.data.task.name,
         "strategy": "frozen",
         "n_train": n_train,
         "request": features.request,

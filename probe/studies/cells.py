@@ -62,8 +62,7 @@ class Trainer:
         return json.loads(written)  # type: ignore[no-any-return]
 
     def _model(self, weights: str, tap: str, seed: int) -> Truncated:
-        several = self.data.task == "multilabel"
-        return truncate(self._net(weights, seed), tap, self.data.classes, multilabel=several, seed=seed)
+        return truncate(self._net(weights, seed), tap, self.data.task, seed=seed)
 
     def _place(self, model: Truncated, weights: str, strategy: str, seed: int) -> Path:
         data = self.data.redraw(seed)

@@ -209,7 +209,7 @@ def _verdict_rows(study: Study, arch: str, verdicts: Sequence[tuple[str, str, Ve
     rows = []
     for weights, strategy, verdict in verdicts:
         known = {
-            "study": STUDY, "dataset": study.data.name, "arch": arch, "weights": weights, "task": study.data.task,
+            "study": STUDY, "dataset": study.data.name, "arch": arch, "weights": weights, "task": study.data.task.name,
             "method": "trained", "strategy": strategy, "class": MACRO,
         }  # fmt: skip
         for name in ("spearman", "kendall", "regret", "oracle_regret"):
