@@ -19,7 +19,6 @@ from test_extraction import tiny_net
 
 import probe
 from probe import backbones
-from probe.backbones import cuts
 from probe.commands import main
 from probe.data import Dataset, make_dataset
 from probe.data.images import ImageArrays
@@ -292,7 +291,7 @@ def test_options_are_the_settings() -> None:
     for kind in (Network, Extraction, ProbeGrid):
         for name in kind.__dataclass_fields__:
             assert f"--{name.replace('_', '-')}" in text
-    assert all(level in text for level in cuts.LEVELS)
+    assert all(level in text for level in LEVELS)
 
 
 def test_results_are_appended_and_the_last_of_the_same_counts(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 
 from probe.commands.options import Names, as_json, cache_folder, one_arch, one_weights, settings
 from probe.settings import Head, Network
+from probe.settings.networks import EXPORTS
 
 if TYPE_CHECKING:
     from probe.tasks import Task
@@ -24,7 +25,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--classes", type=Names(), help="How many classes, or their names: 7 or a,b,c.")
 @click.option("--data", help="Take the classes, and the image size they suit, from a data set.")
 @click.option("--seed", default=0, show_default=True, help="Of scratch weights and of the head.")
-@click.option("--export", "forms", multiple=True, type=click.Choice(["onnx", "torch"]), help="Export too; repeatable.")
+@click.option("--export", "forms", multiple=True, type=click.Choice(EXPORTS), help="Export too; repeatable.")
 @click.option("--out", type=FILE, required=True, help="The .safetensors file to write; exports lie beside it.")
 @cache_folder
 @as_json

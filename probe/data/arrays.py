@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from probe.base.errors import ProbeError, reason
 from probe.data.images import ImageArrays
-from probe.data.splits import SPLITS
 from probe.data.table import Dataset, make_dataset
+from probe.settings.reading import SPLITS
 from probe.tasks import Classes, Labels
 
 

@@ -14,9 +14,9 @@ from probe.data.images import ImageArrays, images_in
 from probe.data.manifests import SUFFIXES, read_manifest
 from probe.data.published import MEDMNIST, TORCHVISION, read_medmnist, read_torchvision
 from probe.data.screening import Listed, screened
-from probe.data.splits import SPLITS
 from probe.data.table import Dataset, make_dataset
 from probe.settings import Reading
+from probe.settings.reading import SPLITS
 from probe.tasks import Classes
 
 DIGITS_SIZE = 64  # pixels; the 8 x 8 originals hold no more
@@ -57,7 +57,7 @@ def dataset(
     if not name:
         raise ProbeError(f"no data were named: give {FORMS}")
     if size is not None and not name.startswith(MEDMNIST):
-        raise ProbeError(f"size picks a version of a medmnist: data set; '{name}' is none")
+        raise ProbeError(f"size picks a version of a {MEDMNIST} data set; '{name}' is none")
     path = Path(source)
     if not _exists(path) and (name == "digits" or name.startswith((MEDMNIST, TORCHVISION))):
         return _named(name, size, seed)

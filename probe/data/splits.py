@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.base.errors import ProbeError
+from probe.settings.reading import SPLITS
 
-SPLITS = ("train", "val", "test")
 FIFTHS = 5  # three of train, one of val, one of test
 
 

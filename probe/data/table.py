@@ -10,8 +10,9 @@ from PIL import Image
 
 from probe.base.errors import ProbeError
 from probe.data.fingerprints import FileHashes
-from probe.data.splits import SPLITS, draw_splits
+from probe.data.splits import draw_splits
 from probe.records.metric_table import AVERAGES
+from probe.settings.reading import SPLITS
 from probe.tasks import Task, kind_of
 
 

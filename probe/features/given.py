@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from probe.base.errors import ProbeError, reason
 from probe.cache.manifest import NAME, read_loosely
+from probe.cache.store import ROWS
 from probe.data import Dataset, make_dataset, read_labels, read_npz
 from probe.features.features import Features
+from probe.settings.networks import STEM
 from probe.tasks import Task, kind_of
 
-ROWS = "rows.csv"
-STEM = "stem"  # what lies below the first block
 ABOUT = ("labels", "classes", "ids", "groups", "splits")  # arrays of an .npz that are no features
 
 
