@@ -1,9 +1,10 @@
 """How well features suit a task, estimated without training: from one decomposition, in closed form.
 
-Features are (n, d), labels (n,) classes or (n, labels) of 1, 0 and -1 for unknown. Of several labels each is a
-task of two classes on the rows where it is known, and a score is the mean over the labels that are there both
-ways. All is float64. Except for `rank_me` every score is higher for features that suit the task better, and
-each is for comparing features of the same rows: what moves it beside the task is said where it is defined.
+Features are (n, d). Questions are (q, n), a row of class numbers for each: one of all classes, or one per label of
+several, with -1 where it is unknown. A question is of the rows where it is known, and a score is the mean over the
+questions to which there are two answers. All is float64. Except for `rank_me` every score is higher for features that
+suit the task better, and each is for comparing features of the same rows: what moves it beside the task is said where
+it is defined.
 All raise ProbeError for features that are not finite, and when no two classes are there to be told apart.
 """
 
@@ -16,20 +17,20 @@ from scipy.optimize import minimize_scalar
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from probe.base.errors import ProbeError
-from probe.base.shapes import Features2d, Labels
+from probe.base.shapes import Features2d, Questions
 
 Array = NDArray[np.float64]
 SPAN = np.logspace(-8, 8, 33)  # where the ratio of precisions is looked for, beyond the spectrum's ends
 
 
-def transferability(features: Features2d, labels: Labels, task: str, classes: int) -> dict[str, float]:
+def transferability(features: Features2d, questions: Questions) -> dict[str, float]:
     """Every score here by the name of its function."""
     scores = (log_me, h_score, shrunk_h_score, fisher_ratio, nearest_centroid_accuracy)
-    found = {score.__name__: score(features, labels, task, classes) for score in scores}
+    found = {score.__name__: score(features, questions) for score in scores}
     return found | {"rank_me": rank_me(features)}
 
 
-def log_me(features: Features2d, labels: Labels, task: str, classes: int) -> float:
+def log_me(features: Features2d, questions: Questions) -> float:
     """Log of the maximum evidence of a Bayesian linear model, per row, mean over one-against-rest targets.
 
     You et al. 2021 (arXiv:2102.11005): targets of 0 and 1 are f w + noise, w of precision alpha and the noise of
@@ -43,29 +44,29 @@ def log_me(features: Features2d, labels: Labels, task: str, classes: int) -> flo
         targets = (y == np.unique(y)[:, None]).astype(np.float64)
         return float(np.mean([maximum_evidence(decomposed, target).log / len(x) for target in targets]))
 
-    return _mean(features, labels, task, classes, mean)
+    return _mean(features, questions, mean)
 
 
-def h_score(features: Features2d, labels: Labels, task: str, classes: int) -> float:
+def h_score(features: Features2d, questions: Questions) -> float:
     """H-score tr(cov(f)^+ cov(E[f | y])), the share of whitened variance between classes: 0 to classes - 1.
 
     Bao et al. 2019 (ICIP, "An information-theoretic approach to transferability in task transfer learning").
     Unchanged by shift and any invertible linear map. With as many dimensions as rows less one it is classes - 1
     whatever the labels; see `shrunk_h_score`.
     """
-    return _mean(features, labels, task, classes, lambda x, y: _h_score(x, y, 0.0))
+    return _mean(features, questions, lambda x, y: _h_score(x, y, 0.0))
 
 
-def shrunk_h_score(features: Features2d, labels: Labels, task: str, classes: int) -> float:
+def shrunk_h_score(features: Features2d, questions: Questions) -> float:
     """H-score with the covariance shrunk, (1 - a) tr(cov_a(f)^-1 cov(E[f | y])), for few rows of many features.
 
     Ibrahim et al. 2021 (arXiv:2110.06893); cov_a = (1 - a) cov(f) + a tr(cov(f)) / d I with a from
     Ledoit and Wolf 2004. Unchanged by shift, rotation and a common scale, not by other linear maps.
     """
-    return _mean(features, labels, task, classes, lambda x, y: _h_score(x, y, float(ledoit_wolf_shrinkage(x))))
+    return _mean(features, questions, lambda x, y: _h_score(x, y, float(ledoit_wolf_shrinkage(x))))
 
 
-def fisher_ratio(features: Features2d, labels: Labels, task: str, classes: int) -> float:
+def fisher_ratio(features: Features2d, questions: Questions) -> float:
     """Scatter between classes over scatter within, tr(S_b) / tr(S_w), from 0 to infinity.
 
     Fukunaga 1990, Introduction to Statistical Pattern Recognition, chapter 10, the criterion J4. Unchanged by
@@ -77,10 +78,10 @@ def fisher_ratio(features: Features2d, labels: Labels, task: str, classes: int) 
         between, within = ((means - x.mean(0)) ** 2).sum(), ((x - means) ** 2).sum()
         return float(between / within) if within else float("inf")
 
-    return _mean(features, labels, task, classes, ratio)
+    return _mean(features, questions, ratio)
 
 
-def nearest_centroid_accuracy(features: Features2d, labels: Labels, task: str, classes: int) -> float:
+def nearest_centroid_accuracy(features: Features2d, questions: Questions) -> float:
     """Share of rows that are nearest to the mean of their own class, which leaves the row itself out: 0 to 1.
 
     The nearest class centre of work on neural collapse and transfer (Galanti et al. 2022, arXiv:2112.15121). With
@@ -96,7 +97,7 @@ def nearest_centroid_accuracy(features: Features2d, labels: Labels, task: str, c
             far[rows, y] = ((x - means[y]) ** 2).sum(1) * (count / (count - 1)) ** 2
         return float((far.argmin(1) == y)[count > 1].sum() / len(y))
 
-    return _mean(features, labels, task, classes, accuracy)
+    return _mean(features, questions, accuracy)
 
 
 def rank_me(features: Features2d) -> float:
@@ -181,29 +182,24 @@ def _means(x: Array, y: NDArray[np.int64]) -> Array:
 
 def _mean(
     features: Features2d,
-    labels: Labels,
-    task: str,
-    classes: int,
+    questions: Questions,
     score: Callable[[Array, NDArray[np.int64]], float],
 ) -> float:
     x = _finite(features)
-    found = [score(_varying(x[rows]), y) for rows, y in _questions(labels, len(x), task, classes)]
+    found = [score(_varying(x[rows]), y) for rows, y in _answered(questions, len(x))]
     if not found:
         raise ProbeError("these labels hold no two classes that could be told apart; a score takes two")
     return float(np.mean(found))
 
 
-def _questions(
-    labels: Labels, rows: int, task: str, classes: int
-) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
-    """Rows, and their classes counted from 0 without those that are absent: one question, or one per label."""
-    columns = labels.T if task == "multilabel" else labels[None]
-    if columns.shape[1] != rows or (len(columns) if task == "multilabel" else columns.max() + 1) > classes:
-        raise ProbeError(f"labels {labels.shape} do not fit {rows} rows of features and {classes} classes")
-    for column in columns:
-        present, y = np.unique(column[column >= 0], return_inverse=True)
+def _answered(questions: Questions, rows: int) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.int64]]]:
+    """The rows and answers of each question; answers count from 0, without those that are absent."""
+    if questions.shape[1] != rows:
+        raise ProbeError(f"{questions.shape[1]} labels do not fit {rows} rows of features")
+    for question in questions:
+        present, y = np.unique(question[question >= 0], return_inverse=True)
         if len(present) > 1:
-            yield column >= 0, y
+            yield question >= 0, y
 
 
 def _finite(features: Features2d) -> Array:

@@ -41,19 +41,18 @@ def compare(features: probe.Features, tap: str, rows: int | None) -> None:
     data, rng = features.data, np.random.default_rng(0)
     train = np.flatnonzero(data.splits == "train")[:rows]
     x, y, every = np.asarray(features[tap][train], np.float64), data.labels[train].copy(), np.asarray(features[tap])
-    if y.ndim == 2:
+    if data.task.has_unknown:
         y[rng.uniform(size=y.shape) < 0.1] = -1
-    path = fit_path(x, y, data.task, len(data.classes), STRENGTHS)
+    path = fit_path(x, y, data.task, STRENGTHS)
     apart, coefs, solved = [], [], 0
     for s, c in enumerate(STRENGTHS):
         mine = path.probabilities(every.astype(np.float64), s)
-        columns = [y] if y.ndim == 1 else list(y.T)
-        for k, column in enumerate(columns):
+        for k, column in enumerate(data.task.questions(y)):
             if len(np.unique(column[column >= 0])) < 2:
                 continue
             theirs, coef = reference(x, column, every, c)
-            shown = [k] if y.ndim == 2 else np.unique(y)  # a class without rows has no probability
-            ours = path.coef[s] if len(data.classes) == 2 and y.ndim == 1 else path.coef[s][shown]
+            shown = [k] if data.task.independent else np.unique(y)  # a class without rows has no probability
+            ours = path.coef[s] if data.task.vectors == 1 else path.coef[s][shown]
             apart.append(np.abs(mine[:, shown] - theirs[:, -len(shown) :]).max())
             coefs.append(np.abs(ours - coef).max() / np.abs(coef).max())
             solved += 1

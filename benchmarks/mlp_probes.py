@@ -106,7 +106,7 @@ def compare(features: probe.Features, taps: list[str], settings: list[MLPSetting
 
     def ours(chosen: list[str], settings: list[MLPSetting], seeds: tuple[int, ...]) -> Trained:
         sets = [MLPSet(features[tap], data.labels, settings, train, held) for tap in chosen]
-        found = fit_mlps(sets, seeds, data.task, k)
+        found = fit_mlps(sets, seeds, data.task)
         return [pair for each in found for pair in zip(each.epochs.ravel(), each.held_loss.ravel(), strict=True)]
 
     def one_by_one(train: Callable[[str, int, MLPSetting, int], tuple[int, float]]) -> Trained:

@@ -35,7 +35,7 @@ def main() -> None:
         size = options.image_size or data.image_size
         net = probe.backbone(options.arch, options.weights, seed=seed, image_size=size)
         for kind in KINDS:
-            model = probe.truncate(net, -1, data.classes, multilabel=data.task == "multilabel", seed=seed)
+            model = probe.truncate(net, -1, data.task, seed=seed)
             training = probe.Training(epochs=options.epochs, precision=kind, device="cpu", class_weights="balanced")
             found = probe.finetune(model, data, "ftl", seed=seed, training=training)
             seconds[kind] += found.history["seconds"][1:].tolist()

@@ -54,12 +54,12 @@ def main() -> None:
 def compare(features: probe.Features, tol: float, device: str) -> Floats:
     """Seconds of ours and of scikit-learn's on one network's features."""
     data = features.data
-    train, k = np.flatnonzero(data.splits == "train"), len(data.classes)
+    train = np.flatnonzero(data.splits == "train")
     split = StratifiedKFold(5, shuffle=True, random_state=0).split(train, data.labels[train])
     folds = [train[rows] for rows, _ in split]
     sets = [TrainingSet(features[tap], data.labels, STRENGTHS, rows) for tap in features for rows in folds]
     start = time.perf_counter()
-    paths = fit_paths(sets, data.task, k, device=device)
+    paths = fit_paths(sets, data.task, device=device)
     seconds = np.array([time.perf_counter() - start, 0.0])
     above = np.zeros((2, len(sets), len(STRENGTHS)))
     with threadpool_limits(1), warnings.catch_warnings():

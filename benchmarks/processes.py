@@ -37,7 +37,7 @@ def images() -> Dataset:
 def train(out: Path, cache: Path, epochs: int) -> None:
     """Fine-tune in this process, or as one of several, and write the weights."""
     torch.set_num_threads(1)
-    model = probe.truncate(probe.backbone("test_resnet", "scratch", image_size=32), -1, ["a", "b"], multilabel=True)
+    model = probe.truncate(probe.backbone("test_resnet", "scratch", image_size=32), -1, probe.Labels(["a", "b"]))
     training = probe.Training(
         epochs=epochs, batch_size=12, optimizer="sgd", lr=1e-2, class_weights="balanced", metric="brier", draws=100,
         augment="light", grad_clip=1.0, device="cpu",

@@ -15,6 +15,7 @@ from measuring import clock_for, new_parser, parse, timed
 from numpy.typing import NDArray
 
 from probe.probes import fit_path
+from probe.tasks import Classes
 
 
 def write(path: Path, rows: int, width: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -44,7 +45,7 @@ def main() -> None:
         labels, true = write(path, rows, width)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         x = np.load(path, mmap_mode="r")
-        found, spent = timed(lambda: fit_path(x, labels, "binary", 2, (1e-4, 1e-2, 1.0)), clock_for(threads=0))
+        found, spent = timed(lambda: fit_path(x, labels, Classes(2), (1e-4, 1e-2, 1.0)), clock_for(threads=0))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     alike = [np.corrcoef(coef[0], true)[0, 1] for coef in found.coef]
     print(f"{rows:,} rows x {width} ({rows * width * 4 / 1e9:.2f} GB), 3 strengths: {spent:.0f} s")

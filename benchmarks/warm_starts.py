@@ -56,10 +56,10 @@ def main() -> None:
     torch.set_num_threads(1)
     features = read_features(options)
     data = features.data
-    train, k = np.flatnonzero(data.splits == "train"), len(data.classes)
+    train = np.flatnonzero(data.splits == "train")
     split = StratifiedKFold(5, shuffle=True, random_state=0).split(train, data.labels[train])
     folds = [train[rows] for rows, _ in split]
-    targets = _batch([Target(data.labels[rows], data.task, k, None) for rows in folds], data.task, "cpu")
+    targets = _batch([Target(data.labels[rows], data.task, None) for rows in folds], "cpu")
     strengths = torch.tensor([STRENGTHS] * len(folds), dtype=torch.float64)
     print("tap         side by side          warm, in turn         cold, in turn         (seconds, iterations)")
     for tap in options.tap or list(features)[1::2]:

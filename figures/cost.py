@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from figures.depth_curve import CHANCE, MOST_NAMES
-from figures.style import COLORS, MARKERS, literal, paper
 from probe.records.folder import Results, reading
+
+from figures.depth_curve import MOST_NAMES, draw_chance
+from figures.style import COLORS, MARKERS, literal, paper
 from probe.records.labels import weights_names
 
 PANELS = (  # column, unit in which it is shown, label
@@ -100,7 +100,7 @@ def draw_quality(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame) -> None:
             fontsize=6,
             color=color,
         )
-    axes.axhline(CHANCE, color="0.45", linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
+    draw_chance(axes, "auroc")
     axes.set(xlim=(0, None), xlabel="time up to the cut (ms/image)", ylabel="test AUROC (macro)")
     axes.set_title(literal(f"{rows['dataset'].iloc[0]}, linear probes; ring: best on validation"))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3)

@@ -19,10 +19,10 @@ from matplotlib.ticker import PercentFormatter
 
 from figures.style import COLORS, DASHES, MARKERS, literal, look
 from probe.records.labels import metric_label, probe_label, weights_name, weights_names
+from probe.records.metric_table import find_metric
 from probe.records.rows import records
 from probe.records.view import View
 
-CHANCE = 0.5  # AUROC of a read-out that knows nothing
 MOST_NAMES = 26  # tap names that fit under a column
 MOST_CUTS = 4  # legend entries that have room for the tap to cut at
 MOST_BANDS = 4  # intervals that can be told apart when they lie over each other
@@ -155,12 +155,20 @@ def _fit(axes: Axes, scores: pd.DataFrame, metric: str, bands: bool) -> None:
     """The chance line where there is one, and limits that show every score."""
     low, high = ("ci_low", "ci_high") if bands else ("value", "value")
     bottom, top = scores[low].min() - 0.02, scores[high].max() + 0.04
-    if metric == "auroc":
-        axes.axhline(CHANCE, color="0.45", linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
-        bottom, top = min(CHANCE - 0.03, bottom), min(1.02, top)
+    chance = draw_chance(axes, metric)
+    if chance is not None:
+        bottom, top = min(chance - 0.03, bottom), min(1.02, top)
     if isfinite(bottom) and isfinite(top):
         axes.set_ylim(bottom, top)
     axes.set_ylabel(f"test {metric_label(metric)} (macro)")
+
+
+def draw_chance(axes: Axes, metric: str, color: str = "0.45") -> float | None:
+    """A line at what a read-out that knows nothing scores, and that score; None where it depends on the data."""
+    chance = find_metric(metric).chance
+    if chance is not None:
+        axes.axhline(chance, color=color, linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
+    return chance
 
 
 def _draw_costs(axes: Axes, rows: pd.DataFrame, curves: Sequence[Curve]) -> None:

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures.style import COLORS, MARKERS, literal, look
-from probe.records.labels import LOWER_IS_BETTER, metric_label, weights_names
+from probe.records.labels import metric_label, weights_names
+from probe.records.metric_table import find_metric
 from probe.records.view import Missing, View
 
 COSTS = (("macs", 1e9, r"MACs up to the cut ($10^9$)"), ("params", 1e6, r"parameters up to the cut ($10^6$)"))
@@ -85,8 +86,8 @@ def tabulate(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def on_front(points: pd.DataFrame, cost: str, metric: str) -> pd.DataFrame:
     """Those that no other beats on validation at the same cost or less, cheapest first."""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    order = points.assign(quality=sign * points["val"]).sort_values([cost, "quality"], ascending=[True, False])
+    quality = find_metric(metric).sign * points["val"]
+    order = points.assign(quality=quality).sort_values([cost, "quality"], ascending=[True, False])
     return order[order["quality"] > order["quality"].cummax().shift(fill_value=float("-inf"))]
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.depth_curve import CHANCE
+from figures.depth_curve import draw_chance
 from figures.style import COLORS, MARKERS, literal, look
 from probe.records.labels import metric_label, weights_names
 from probe.records.view import View
@@ -43,8 +43,7 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
                     mine = trained[(trained["weights"] == name) & (trained["arm"] == arm)]
                     aside = APART * (order - (len(arms) - 1) / 2) if place is line[0] else 0
                     _draw_trained(place, mine, where + aside, order, arm)
-                if metric == "auroc":
-                    place.axhline(CHANCE, color="0.6", linewidth=0.8, linestyle=(0, (4, 2)), label="chance")
+                draw_chance(place, metric, color="0.6")
             line[0].set_ylabel(f"test {metric_label(metric)} (macro)")
             line[0].set_title(literal(f"{probes['dataset'].iloc[0]}, {probes['arch'].iloc[0]}, {names[name]}"))
         axes[-1, 0].set_xticks(taps, list(taps.index), rotation=90, fontsize=5.5)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from probe.records.labels import LOWER_IS_BETTER, metric_label, probe_label, weights_names
+from probe.records.labels import metric_label, probe_label, weights_names
+from probe.records.metric_table import Metric, find_metric
 from probe.records.view import View
 
 STUDIES = ["layerwise", "finetune"]
@@ -27,12 +28,12 @@ class ScoreTable:
     low: pd.DataFrame
     high: pd.DataFrame
     caption: str
-    lower_is_better: bool = False
+    metric: Metric
 
     @property
     def bold(self) -> pd.DataFrame:
         """The best of each column, and those that are not told apart from it."""
-        if self.lower_is_better:
+        if self.metric.better == "lower":
             return self.low.le(self.value.min()) | self.value.eq(self.value.min())
         return self.high.ge(self.value.max()) | self.value.eq(self.value.max())
 
@@ -83,7 +84,7 @@ def score_table(rows: pd.DataFrame, metric: str = "auroc") -> ScoreTable:
     seeds = scores["seed"].nunique()
     over = f"means over {seeds} seeds with the envelope of their" if seeds > 1 else "with"
     caption = f"Test {metric_label(metric)} (macro) on {scores['dataset'].iloc[0]}, {over} 95% intervals."
-    return ScoreTable(value, low, high, caption, metric in LOWER_IS_BETTER)
+    return ScoreTable(value, low, high, caption, find_metric(metric))
 
 
 def write_table(view: View, out: Path) -> list[str]:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from figures.depth_curve import CHANCE
+from figures.depth_curve import draw_chance
 from figures.style import COLORS, MARKERS, literal, look
 from probe.records.labels import metric_label, probe_label, weights_names
 from probe.records.view import View
@@ -39,10 +39,9 @@ def training_sizes(rows: pd.DataFrame, taps: Sequence[str] = (), column: str = "
             draw_sizes(place, mine, shown)
             place.set_title(literal(f"{arch}, {names[str(weights)]}, {probe_label(str(arm))}"))
         axes[0, 0].set_ylabel(f"test {metric_label(metric)} (macro)")
-        if metric == "auroc":
-            for place in axes.flat:
-                place.axhline(CHANCE, color="0.45", linewidth=0.8, linestyle=(0, (4, 2)))
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=MOST_TAPS)
+        for place in axes.flat:  # after the legend, in which chance has no place
+            draw_chance(place, metric)
         return figure
 
 

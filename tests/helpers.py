@@ -19,6 +19,7 @@ from probe.features.batches import read_batches, transform
 from probe.features.reader import moments, normalised
 from probe.finetuning import Finetuned
 from probe.settings import Batches, Extraction, Network, Training
+from probe.tasks import Classes, Labels
 from probe.truncation import Truncated
 
 SMALL = Network(image_size=32)
@@ -106,7 +107,7 @@ def tiny_resnet() -> Backbone:
 
 def small(several: bool = False, tap: str | int = -1) -> Truncated:
     """A model whose weights are not those of a fresh network."""
-    model = probe.truncate(tiny_resnet(), tap, ["a", "b"], multilabel=several)
+    model = probe.truncate(tiny_resnet(), tap, (Labels if several else Classes)(["a", "b"]))
     with torch.no_grad():
         for parameter in model.trunk.parameters():
             parameter.add_(0.02)

@@ -15,10 +15,11 @@ ROOT = Path(__file__).parents[1]
 ORDER = [  # a folder imports from those before it
     ["base"],
     ["records", "settings"],
+    ["metrics"],
+    ["tasks"],
     ["data", "backbones"],
     ["cache"],
     ["features"],
-    ["metrics"],
     ["scoring"],
     ["analysis"],
     ["audit", "probes"],
@@ -29,7 +30,8 @@ ORDER = [  # a folder imports from those before it
     ["commands"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-READS = {"analysis": {"base", "scoring"}, "figures": {"records"}}  # these two know neither networks nor data sets
+# These two know neither networks nor data sets.
+READS = {"analysis": {"base", "settings", "scoring"}, "figures": {"records"}}
 SOURCES = sorted(path for folder in ("probe", "analysis", "figures") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -59,6 +61,29 @@ def test_imports_point_one_way(path: Path) -> None:
             assert RANK[folder] < RANK[own], f"{own} imports {folder}"
 
 
+WORDS = {"binary", "multiclass", "multilabel"}  # for tasks, in rows and files
+
+
+def asks_for_a_task(node: ast.AST) -> bool:
+    """Whether code names a task in words, or looks at how many axes labels have."""
+    if isinstance(node, ast.Attribute) and node.attr == "ndim":
+        return "label" in ast.unparse(node.value)
+    return isinstance(node, ast.Constant) and node.value in WORDS
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *(ROOT / "benchmarks").glob("*.py")], ids=lambda path: path.stem)
+def test_nothing_but_a_task_asks_what_kind_of_labels_there_are(path: Path) -> None:
+    if path.parent != ROOT / "probe" / "tasks":
+        assert [node.lineno for node in ast.walk(ast.parse(path.read_text())) if asks_for_a_task(node)] == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "code", ["data.labels.ndim == 2", "task == 'multilabel'", "task in ('binary', 'x')", "label.ndim"]
+)
+def test_code_that_asks_is_seen(code: str) -> None:
+    assert any(map(asks_for_a_task, ast.walk(ast.parse(code))))
+
+
 def test_every_folder_has_a_rank() -> None:
     folders = {path.name for path in (ROOT / "probe").iterdir() if (path / "__init__.py").is_file()}
     assert folders | {"analysis", "figures"} == set(RANK)
@@ -66,8 +91,8 @@ def test_every_folder_has_a_rank() -> None:
 
 def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
-        "Backbone", "Checks", "Dataset", "Extraction", "Features", "LinearProbe", "MLPProbe", "ProbeError", "ProbeGrid",
-        "Training", "Tuning",
+        "Backbone", "Checks", "Classes", "Dataset", "Extraction", "Features", "Labels", "LinearProbe", "MLPProbe",
+        "ProbeError", "ProbeGrid", "Task", "Training", "Tuning",
         "backbone", "dataset", "extract", "finetune", "layerwise", "load", "make_features",
         "read_features", "save", "truncate",
     }  # fmt: skip

@@ -80,14 +80,14 @@ def test_a_probe_as_a_network_gives_the_probes_probabilities(things: Path) -> No
     models = probed(net, features, taps)
     assert tuple(models) == taps
     grid, trial = ProbeGrid(), whole_trial(data, ProbeGrid())
-    fitted = fit_taps(features, trial, find_method("linear")(grid, data.task, len(data.classes)))
+    fitted = fit_taps(features, trial, find_method("linear")(grid, data.task))
     prepare = transform(net.origin.preprocessing)
     pictures = torch.stack([prepare(data.images.load(row)) for row in trial.test])
     x = normalised(pictures, *moments(net.origin.preprocessing, "cpu"))
     for tap, model in models.items():
         expected = fitted[tap].predict(features[tap], trial, "test")[0]
         with torch.no_grad():
-            np.testing.assert_allclose(model.probabilities(model(x)), expected, atol=1e-4)
+            np.testing.assert_allclose(model.task.prediction(model(x)), expected, atol=1e-4)
     other = probe.backbone("test_resnet", "scratch", image_size=SIZE, seed=5)
     with pytest.raises(ProbeError, match="of the same network"):
         probed(other, features, taps)

@@ -256,7 +256,7 @@ def test_under_chance_the_p_value_is_uniform(several: bool) -> None:
     rng = np.random.default_rng(0)
     found = []
     for _ in range(30):
-        labels = rng.integers(-1, 2, (60, 3)) if several else rng.integers(0, 3, 60)
+        labels = rng.integers(-1, 2, (60, 3)) if several else np.eye(3, dtype=int)[rng.integers(0, 3, 60)]
         relation = label_relation(rng.integers(0, 255, (60, 4), dtype=np.uint8), labels, None, rng)
         assert relation is not None
         found.append(relation.p)
@@ -268,12 +268,13 @@ def test_agreement_of_labels_that_images_give_away_is_full_and_too_few_say_nothi
     labels = np.arange(80) % 2
     thumbnails = np.where(labels[:, None] == [[0, 1, 0, 1]], 0, 200).astype(np.uint8)
     rng = np.random.default_rng(0)
-    relation = label_relation(thumbnails, labels, None, rng)
+    answers = np.eye(2, dtype=int)[labels]
+    relation = label_relation(thumbnails, answers, None, rng)
     assert relation is not None
     assert (relation.agreement, relation.p, relation.images) == (pytest.approx(1), 0.001, 80)
-    assert label_relation(thumbnails[:49], labels[:49], None, rng) is None
-    assert label_relation(thumbnails, labels, np.array([f"p{i % 40}" for i in range(80)]), rng) is None
-    assert label_relation(thumbnails, np.r_[np.zeros(77), np.ones(3)].astype(int), None, rng) is None
+    assert label_relation(thumbnails[:49], answers[:49], None, rng) is None
+    assert label_relation(thumbnails, answers, np.array([f"p{i % 40}" for i in range(80)]), rng) is None
+    assert label_relation(thumbnails, answers[np.r_[np.zeros(77), np.ones(3)].astype(int)], None, rng) is None
 
 
 # the command

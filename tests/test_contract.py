@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import probe
 from probe.backbones import Backbone
-from probe.backbones.cuts import STEM
+from probe.settings.networks import STEM
 
 SLOW_MARK: dict[bool, list[pytest.MarkDecorator]] = {True: [pytest.mark.slow], False: []}
 

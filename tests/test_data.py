@@ -68,7 +68,7 @@ def table(labels: NDArray[np.int64], groups: NDArray[np.str_] | None = None, see
 
 def test_digits() -> None:
     data = dataset("digits")
-    assert (len(data), len(data.classes), data.task, data.image_size) == (1797, 10, "multiclass", 64)
+    assert (len(data), len(data.classes), data.task.name, data.image_size) == (1797, 10, "multiclass", 64)
     assert data.drawn == SPLITS
     assert data.groups is None
     counts = data.counts()
@@ -92,7 +92,12 @@ def test_digits_fill_the_range_of_bytes() -> None:
 
 def test_manifest_keeps_rows_together(tmp_path: Path) -> None:
     data = dataset(manifest(tmp_path, "label", ["cat", "ant", "bee"] * 10))
-    assert (data.name, data.classes, data.task, data.image_size) == ("m", ("ant", "bee", "cat"), "multiclass", None)
+    assert (data.name, data.classes, data.task.name, data.image_size) == (
+        "m",
+        ("ant", "bee", "cat"),
+        "multiclass",
+        None,
+    )
     assert data.ids.tolist() == [f"{i}.png" for i in range(30)]
     assert data.label_names() == ["cat", "ant", "bee"] * 10
     assert [value(data, i) for i in range(30)] == list(range(30))
@@ -102,7 +107,7 @@ def test_manifest_keeps_rows_together(tmp_path: Path) -> None:
 
 def test_manifest_is_named_after_its_folder_when_called_labels(tmp_path: Path) -> None:
     data = dataset(manifest(tmp_path / "skin", "label", ["a", "b"] * 5, "labels.csv"))
-    assert (data.name, data.task) == ("skin", "binary")
+    assert (data.name, data.task.name) == ("skin", "binary")
 
 
 def test_manifest_with_splits_and_groups(tmp_path: Path) -> None:
@@ -133,7 +138,7 @@ def test_val_is_drawn_from_a_given_train(tmp_path: Path) -> None:
 
 def test_manifest_of_several_labels(tmp_path: Path) -> None:
     data = dataset(manifest(tmp_path, "labels", ["b|a", "", "a", " c | b ", "|"] * 4))
-    assert (data.task, data.classes) == ("multilabel", ("a", "b", "c"))
+    assert (data.task.name, data.classes) == ("multilabel", ("a", "b", "c"))
     assert data.labels[:5].tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1], [0, 0, 0]]
     assert data.label_names()[:5] == ["a|b", "", "a", "b|c", ""]
 
@@ -199,7 +204,7 @@ def test_npz_of_three_splits(tmp_path: Path, colour: bool, count: int) -> None:
         images = {name: np.stack([array, array + 1, array + 2], -1) for name, array in images.items()}
     data = dataset(npz(tmp_path, **images, **{f"{split}_labels": classes(n, count) for split, n in sizes.items()}))
     assert (data.counts(), data.drawn) == (sizes, ())
-    assert data.task == ("binary" if count == 2 else "multiclass")
+    assert data.task.name == ("binary" if count == 2 else "multiclass")
     assert data.labels.tolist() == [i % count for n in sizes.values() for i in range(n)]
     for row in (0, 19, 20, 25, 26, 33):
         image = data.images.load(row)
@@ -220,7 +225,7 @@ def test_npz_of_several_labels(tmp_path: Path) -> None:
         tmp_path, train_images=grey(25), train_labels=labels[:25], test_images=grey(8), test_labels=labels[25:] > 0
     )
     data = dataset(path)
-    assert (data.task, data.classes) == ("multilabel", ("0", "1", "2"))
+    assert (data.task.name, data.classes) == ("multilabel", ("0", "1", "2"))
     assert np.array_equal(data.labels, labels)
 
 

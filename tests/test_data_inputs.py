@@ -52,7 +52,7 @@ def test_columns_of_0_and_1_are_labels_and_empty_is_unknown(tmp_path: Path, capl
     rows = ["61,1.0,0,,", "17,0.0,1,0, 1", "40,,-1.0,1,0", "33,-1,0,0,1"] * 5
     with caplog.at_level(logging.INFO, "probe"):
         data = dataset(manifest(tmp_path, "Age,Pneumonia,Edema,Mass,Hernia", rows))
-    assert (data.task, data.classes) == ("multilabel", ("Pneumonia", "Edema", "Mass", "Hernia"))
+    assert (data.task.name, data.classes) == ("multilabel", ("Pneumonia", "Edema", "Mass", "Hernia"))
     assert data.labels[:4].tolist() == [[1, 0, -1, -1], [0, 1, 0, 1], [-1, -1, 1, 0], [-1, 0, 0, 1]]
     assert data.labels.dtype == np.int64
     assert data.label_names()[:3] == ["Pneumonia|?Mass|?Hernia", "Edema|Hernia", "?Pneumonia|?Edema|Mass"]
@@ -62,7 +62,7 @@ def test_columns_of_0_and_1_are_labels_and_empty_is_unknown(tmp_path: Path, capl
 def test_columns_that_are_no_labels(tmp_path: Path) -> None:
     rows = [f"{i % 2},{i},{i % 3},,{'MF'[i % 2]},{'train' if i % 3 else 'test'},{i}" for i in range(20)]
     data = dataset(manifest(tmp_path, "a,number,stage,notes,sex,split,group", rows))
-    assert (data.classes, data.task, data.drawn) == (("a",), "multilabel", ("val",))
+    assert (data.classes, data.task.name, data.drawn) == (("a",), "multilabel", ("val",))
     assert data.labels[:, 0].tolist() == [0, 1] * 10
 
 
@@ -209,7 +209,7 @@ def test_medmnist_is_fetched_once(
     publish(mirror, monkeypatch, "dermamnist", "_64" if side == 64 else "", **arrays)
     data = dataset("medmnist:dermamnist", size=size)
     assert data.counts() == {"train": 20, "val": 8, "test": 9}
-    assert (data.drawn, data.task, data.classes[5]) == ((), "multiclass", "melanocytic nevi")
+    assert (data.drawn, data.task.name, data.classes[5]) == ((), "multiclass", "melanocytic nevi")
     assert np.array_equal(np.asarray(data.images.load(28)), arrays["test_images"][0])
     for file in mirror.iterdir():
         file.unlink()
@@ -223,7 +223,7 @@ def test_medmnist_with_several_labels(mirror: Path, home: Path, monkeypatch: pyt
     arrays |= {f"{split}_images": np.zeros((len(labels[rows]), 28, 28), np.uint8) for split, rows in parts.items()}
     publish(mirror, monkeypatch, "chestmnist", "", **arrays)
     data = dataset("medmnist:chestmnist")
-    assert (data.task, data.classes[:2]) == ("multilabel", ("atelectasis", "cardiomegaly"))
+    assert (data.task.name, data.classes[:2]) == ("multilabel", ("atelectasis", "cardiomegaly"))
     assert np.array_equal(data.labels, labels)
 
 

@@ -75,7 +75,7 @@ def test_mlps(several: bool, there: str) -> None:
     def probabilities(device: str) -> np.ndarray[Any, Any]:
         x = features.on(device).nearest("a")
         task = features.data.task
-        (found,) = fit_mlps([MLPSet(x, features.labels, settings, train, held)], [0, 1], task, 3, device=device)
+        (found,) = fit_mlps([MLPSet(x, features.labels, settings, train, held)], [0, 1], task, device=device)
         return found.probabilities(x)
 
     np.testing.assert_allclose(probabilities(there), probabilities("cpu"), rtol=1e-6)

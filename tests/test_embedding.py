@@ -12,8 +12,9 @@ from sklearn.manifold import trustworthiness
 from sklearn.metrics import silhouette_samples
 from threadpoolctl import threadpool_limits
 
-from analysis.embedding import embed, embed_arms, judge, one_label, reduced, subsample
+from analysis.embedding import embed, embed_arms, judge, reduced, subsample
 from probe.base.errors import ProbeError
+from probe.tasks import Classes, Labels
 
 ROOT = Path(__file__).parents[1]
 CLASSES = np.repeat(["a", "b", "c"], 30)
@@ -125,14 +126,15 @@ def test_quality_is_what_it_is_defined_as() -> None:
 
 
 def test_images_are_named_by_their_class_or_by_a_finding() -> None:
-    assert one_label(np.array([1, 0, 1]), ("cat", "dog")).tolist() == ["dog", "cat", "dog"]
+    one, both = Classes(["cat", "dog"]), Labels(["x", "y"])
+    assert one.one_name(np.array([1, 0, 1])).tolist() == ["dog", "cat", "dog"]
     several = np.array([[1, 0], [0, 0], [-1, 0], [-1, 1]])
-    assert one_label(several, ("x", "y")).tolist() == ["any finding", "no finding", "unknown", "any finding"]
-    assert one_label(several, ("x", "y"), "x").tolist() == ["x", "not x", "unknown", "unknown"]
+    assert both.one_name(several).tolist() == ["any finding", "no finding", "unknown", "any finding"]
+    assert both.one_name(several, "x").tolist() == ["x", "not x", "unknown", "unknown"]
     with pytest.raises(ProbeError, match="unknown label 'z'; choose from x, y"):
-        one_label(several, ("x", "y"), "z")
+        both.one_name(several, "z")
     with pytest.raises(ProbeError, match="one label"):
-        one_label(np.array([1, 0]), ("x", "y"), "x")
+        one.one_name(np.array([1, 0]), "x")
 
 
 def test_subsamples_keep_the_shares_of_classes_and_no_class_is_lost() -> None:

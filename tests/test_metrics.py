@@ -1,6 +1,7 @@
 """Metrics against scikit-learn, MedMNIST's evaluator and the definition, under any weighting."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,16 @@ from probe.metrics import (
     METRICS,
     MICRO,
     ones,
-    score,
     scores,
     unscored,
     weighted_auroc,
     weighted_average_precision,
 )
 from probe.metrics.calibration import BINS
-from probe.metrics.ranking import Question, sensitivity_at, specificity_at, trace_curves
+from probe.metrics.ranking import RANKING, Question, sensitivity_at, specificity_at, trace_curves
+from probe.records.metric_table import find_metric
 from probe.scoring.statistics import bootstrap_weights
+from probe.tasks import Classes, Labels, Task, read_task
 
 NAMES = tuple("abcdefgh")
 SEEDS = st.integers(0, 10_000)
@@ -67,6 +69,13 @@ def test_points_on_the_curve_are_the_best_thresholds_there_are(n: int, levels: i
         assert found[1][b] == pytest.approx(1 - wrong[right >= at - 1e-9].min())
 
 
+def test_the_table_of_metrics_names_those_that_are_computed() -> None:
+    assert list(RANKING) == [name for name, metric in METRICS.items() if metric.judges == "order"]
+    assert [METRICS[name].sign for name in ("auroc", "log_loss")] == [1, -1]
+    with pytest.raises(ProbeError, match="unknown metric 'aurok'; did you mean 'auroc'"):
+        find_metric("aurok")
+
+
 def probabilities(n: int, k: int, seed: int = 0, digits: int = 15) -> np.ndarray:
     """Rounded to few digits they have ties, and then no longer sum to one."""
     return np.round(np.random.default_rng(seed).dirichlet(np.ones(k), n), digits)
@@ -79,7 +88,7 @@ def test_multiclass_scores_equal_scikit_learn(n: int, k: int, digits: int, seed:
     p, y = probabilities(n, k, seed, digits), rng.integers(0, k, n)
     y[:k] = np.arange(k)
     w = rng.random((1, n)) + 0.01
-    found = {key: value[0] for key, value in score("multiclass", y, p, w, NAMES[:k], ordinal=True).items()}
+    found = {key: value[0] for key, value in Classes(NAMES[:k]).score(y, p, w, ordinal=True).items()}
     truth, guess, weight = np.eye(k)[y], p.argmax(1), {"sample_weight": w[0]}
     for average in (MACRO, MICRO):
         assert found["auroc", average] == pytest.approx(sk.roc_auc_score(truth, p, average=average, **weight))
@@ -107,7 +116,7 @@ def test_multiclass_scores_equal_scikit_learn(n: int, k: int, digits: int, seed:
 
 def test_binary_scores_are_of_the_second_class() -> None:
     p, y = probabilities(100, 2), np.random.default_rng(1).integers(0, 2, 100)
-    found = {key: value[0] for key, value in score("binary", y, p, ones(100), ("benign", "malignant")).items()}
+    found = {key: value[0] for key, value in Classes(("benign", "malignant")).score(y, p, ones(100)).items()}
     assert found["auroc", MACRO] == pytest.approx(sk.roc_auc_score(y, p[:, 1]))
     assert found["auprc", "malignant"] == pytest.approx(sk.average_precision_score(y, p[:, 1]))
     assert found["brier", MACRO] == pytest.approx(sk.brier_score_loss(y, p[:, 1]))
@@ -134,7 +143,7 @@ def calibration_error_by_hand(right: np.ndarray, sure: np.ndarray, weight: np.nd
 def test_the_calibration_error_is_its_definition(n: int, k: int, digits: int, seed: int) -> None:
     p, rng = probabilities(n, k, seed, digits), np.random.default_rng(seed)
     y, w = rng.integers(0, k, n), rng.integers(1, 4, (2, n)).astype(float)
-    found = score("multiclass", y, p, w, NAMES[:k], metrics=["ece"])["ece", MACRO]
+    found = Classes(NAMES[:k]).score(y, p, w, metrics=["ece"])["ece", MACRO]
     for b in range(2):
         assert found[b] == pytest.approx(calibration_error_by_hand(p.argmax(1) == y, p.max(1), w[b]))
 
@@ -143,13 +152,13 @@ def test_bins_are_closed_on_the_right() -> None:
     """.4 is the upper edge of the sixth of 15 bins, so .41 is in another one; mean of both, they would be right."""
     p = np.array([[0.4, 0.3, 0.3], [0.41, 0.3, 0.29]])
     y, apart = np.array([1, 0]), (0.4 + 0.59) / 2
-    assert score("multiclass", y, p, ones(2), NAMES[:3], metrics=["ece"])["ece", MACRO][0] == pytest.approx(apart)
+    assert Classes(NAMES[:3]).score(y, p, ones(2), metrics=["ece"])["ece", MACRO][0] == pytest.approx(apart)
 
 
 def test_certain_and_right_is_calibrated_and_certain_and_wrong_is_not() -> None:
     y = np.array([0, 1, 2, 1])
     for guess, error in ((y, 0.0), ((y + 1) % 3, 1.0)):
-        found = score("multiclass", y, np.eye(3)[guess], ones(4), NAMES[:3], metrics=["ece", "brier"])
+        found = Classes(NAMES[:3]).score(y, np.eye(3)[guess], ones(4), metrics=["ece", "brier"])
         assert found["ece", MACRO][0] == pytest.approx(error)
         assert found["brier", MACRO][0] == pytest.approx(2 * error)
 
@@ -161,7 +170,7 @@ def test_multilabel_scores_are_those_of_each_label_where_it_is_known(n: int, k: 
     p, y, w = np.round(rng.random((n, k)), 1), rng.integers(0, 2, (n, k)), rng.random((1, n)) + 0.01
     y[rng.random((n, k)) < unknown] = -1
     y[:2] = [[1] * k, [0] * k]
-    found = {key: value[0] for key, value in score("multilabel", y, p, w, NAMES[:k]).items()}
+    found = {key: value[0] for key, value in Labels(NAMES[:k]).score(y, p, w).items()}
     reference = {
         "auroc": lambda y, p, w: sk.roc_auc_score(y, p, sample_weight=w),
         "auprc": lambda y, p, w: sk.average_precision_score(y, p, sample_weight=w),
@@ -185,13 +194,13 @@ def test_multilabel_scores_are_those_of_each_label_where_it_is_known(n: int, k: 
 
 def test_a_class_that_is_absent_is_left_out_of_the_mean_and_named() -> None:
     p, y = probabilities(50, 3), np.random.default_rng(1).integers(0, 2, 50)
-    found = score("multiclass", y, p, ones(50), NAMES[:3])
+    found = Classes(NAMES[:3]).score(y, p, ones(50))
     for metric in ("auroc", "auprc", "f1", "recall", "sensitivity_at_specificity_90", "specificity_at_sensitivity_90"):
         assert np.isnan(found[metric, "c"][0])
         assert found[metric, MACRO][0] == pytest.approx((found[metric, "a"][0] + found[metric, "b"][0]) / 2)
-    assert unscored("multiclass", y, NAMES[:3]) == {"c": "positive"}
+    assert unscored(Classes(NAMES[:3]).answers(y), NAMES[:3]) == {"c": "positive"}
     labels = np.array([[1, 0, 1, -1, 1], [0, 0, 1, -1, -1]])
-    assert unscored("multilabel", labels, NAMES[:5]) == {
+    assert unscored(labels, NAMES[:5]) == {
         "b": "positive",
         "c": "negative",
         "d": "known",
@@ -201,7 +210,7 @@ def test_a_class_that_is_absent_is_left_out_of_the_mean_and_named() -> None:
 
 @pytest.mark.parametrize("labels", [np.full((4, 2), -1), np.ones((4, 2), int), np.zeros((4, 2), int)])
 def test_without_any_class_to_score_there_is_no_number_and_no_crash(labels: np.ndarray) -> None:
-    found = score("multilabel", labels, np.full((4, 2), 0.3), ones(4), NAMES[:2])
+    found = Labels(NAMES[:2]).score(labels, np.full((4, 2), 0.3), ones(4))
     assert all(np.isnan(value).all() for (_, name), value in found.items() if name != MICRO)
 
 
@@ -211,23 +220,24 @@ def test_a_weighting_is_the_score_of_the_rows_it_repeats(task: str, monkeypatch:
     p = rng.random((60, 3)) if task == "multilabel" else probabilities(60, k)
     y = rng.integers(-1, 2, (60, 3)) if task == "multilabel" else rng.integers(0, k, 60)
     weights = bootstrap_weights(60, None, 130, rng)
-    found = score(task, y, p, weights, NAMES[:k], ordinal=task == "multiclass")
+    score = partial(read_task(task, NAMES[:k]).score, ordinal=task == "multiclass")
+    found = score(y, p, weights)
     for b in (0, 77, 129):
         rows = drawn(weights[b])
-        alone = score(task, y[rows], p[rows], ones(60), NAMES[:k], ordinal=task == "multiclass")
+        alone = score(y[rows], p[rows], ones(60))
         for key in found:
             assert found[key][b] == pytest.approx(alone[key][0], rel=1e-12), key
     monkeypatch.setattr(scores, "BLOCK", 1)  # 64 weightings at a time
-    for key, value in score(task, y, p, weights, NAMES[:k], ordinal=task == "multiclass").items():
+    for key, value in score(y, p, weights).items():
         np.testing.assert_array_equal(value, found[key])
 
 
 def test_only_what_is_asked_for_is_computed() -> None:
     p, y = probabilities(40, 3), np.arange(40) % 3
-    everything = score("multiclass", y, p, ones(40), NAMES[:3], ordinal=True)
+    everything = Classes(NAMES[:3]).score(y, p, ones(40), ordinal=True)
     assert {metric for metric, _ in everything} == set(METRICS)
     for metric in METRICS:
-        some = score("multiclass", y, p, ones(40), NAMES[:3], metrics=[metric])
+        some = Classes(NAMES[:3]).score(y, p, ones(40), metrics=[metric])
         assert {name for name, _ in some} == {metric}
         assert all(some[key] == everything[key] for key in some)
 
@@ -243,30 +253,29 @@ def test_only_what_is_asked_for_is_computed() -> None:
 )
 def test_what_cannot_be_scored_is_said(task: str, labels: np.ndarray, metrics: list[str] | None, message: str) -> None:
     with pytest.raises(ProbeError, match=message):
-        score(task, labels, probabilities(3, 3), ones(3), NAMES[:3], metrics=metrics)
+        read_task(task, NAMES[:3]).score(labels, probabilities(3, 3), ones(3), metrics=metrics)
 
 
 def test_probabilities_must_fit_the_classes_and_be_finite() -> None:
     y, p = np.array([0, 1, 1]), probabilities(3, 2)
     with pytest.raises(ProbeError, match=r"probabilities are \(3, 2\), not 3 rows by 3 classes"):
-        score("multiclass", y, p, ones(3), NAMES[:3])
+        Classes(NAMES[:3]).score(y, p, ones(3))
     with pytest.raises(ProbeError, match="not finite"):
-        score("binary", y, np.full((3, 2), np.nan), ones(3), NAMES[:2])
+        Classes(NAMES[:2]).score(y, np.full((3, 2), np.nan), ones(3))
 
 
 @pytest.mark.parametrize(
-    ("flag", "task", "classes"),
-    [("breastmnist", "binary", 2), ("bloodmnist", "multiclass", 8), ("chestmnist", "multilabel", 14)],
+    ("flag", "task"), [("breastmnist", Classes(2)), ("bloodmnist", Classes(8)), ("chestmnist", Labels(14))]
 )
-def test_scores_equal_the_evaluator_of_medmnist(flag: str, task: str, classes: int, tmp_path: Path) -> None:
+def test_scores_equal_the_evaluator_of_medmnist(flag: str, task: Task, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its imports
         evaluation = pytest.importorskip("medmnist.evaluator", reason="the package medmnist is not installed")
-    rng, n = np.random.default_rng(0), 300
-    y = rng.integers(0, 2, (n, classes)) if task == "multilabel" else rng.integers(0, classes, n)
+    rng, n, classes = np.random.default_rng(0), 300, task.outputs
+    y = rng.integers(0, 2, (n, classes)) if task.independent else rng.integers(0, classes, n)
     np.savez(tmp_path / f"{flag}.npz", test_labels=y.reshape(n, -1))
-    p = rng.random((n, classes)) if task == "multilabel" else probabilities(n, classes, digits=2)
+    p = rng.random((n, classes)) if task.independent else probabilities(n, classes, digits=2)
     theirs = evaluation.Evaluator(flag, "test", root=str(tmp_path)).evaluate(p)
-    ours = score(task, y, p, ones(n), tuple(f"c{k}" for k in range(classes)), metrics=["auroc", "accuracy"])
+    ours = task.score(y, p, ones(n), metrics=["auroc", "accuracy"])
     assert ours["auroc", MACRO][0] == pytest.approx(theirs.AUC, rel=1e-12)
     assert ours["accuracy", MACRO][0] == pytest.approx(theirs.ACC, rel=1e-12)

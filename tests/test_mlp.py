@@ -18,6 +18,7 @@ import probe
 from probe.probes import MLPSet, fit_mlps, mlp
 from probe.probes.mlp_batch import generators
 from probe.settings import MLPSetting
+from probe.tasks import Classes, Labels, read_task
 
 TRAIN, HELD = np.arange(0, 150), np.arange(150, 200)
 SMALL = MLPSetting(hidden=16, batch_size=32, epochs=25, patience=3, learning_rate=1e-2)
@@ -28,6 +29,7 @@ SETTINGS = (
     replace(SMALL, batch_size=64, epochs=3),
     replace(SMALL, dropout=0.2, learning_rate=0.1),
 )
+NAMES = "abcd"
 CLASSES = {"binary": 2, "multiclass": 4, "multilabel": 3}
 
 
@@ -94,7 +96,7 @@ def together(
     task: str, settings: Sequence[MLPSetting] = SETTINGS, seeds: Sequence[int] = (0, 7), data: int = 0
 ) -> mlp.MLPs:
     x, y = problem(task, seed=data)
-    return fit_mlps([MLPSet(x, y, settings, TRAIN, HELD)], seeds, task, CLASSES[task])[0]
+    return fit_mlps([MLPSet(x, y, settings, TRAIN, HELD)], seeds, read_task(task, NAMES[: CLASSES[task]]))[0]
 
 
 @pytest.mark.parametrize("task", CLASSES)
@@ -115,10 +117,10 @@ def test_a_network_is_what_it_is_alone(task: str) -> None:
     """Whatever its neighbours: other settings and seeds, other sets of the same shape and of others."""
     (x, y), (other, _) = problem(task), problem(task, seed=1)
     sets = [MLPSet(z, y, SETTINGS, TRAIN, HELD) for z in (x, other, x[:, :7].copy())]
-    found = fit_mlps(sets, (3, 0), task, CLASSES[task])
+    found = fit_mlps(sets, (3, 0), read_task(task, NAMES[: CLASSES[task]]))
     for given, both in zip(sets, found, strict=True):
         for i, setting in enumerate(SETTINGS):
-            alone = fit_mlps([replace(given, settings=[setting])], (0,), task, CLASSES[task])[0]
+            alone = fit_mlps([replace(given, settings=[setting])], (0,), read_task(task, NAMES[: CLASSES[task]]))[0]
             assert alone.epochs[0, 0] == both.epochs[i, 1]
             np.testing.assert_allclose(
                 both.probabilities(given.features, i)[1], alone.probabilities(given.features)[0, 0], atol=1e-5
@@ -156,7 +158,7 @@ def test_the_best_epoch_is_kept_and_can_be_run_again() -> None:
     found = together("multiclass", seeds=(0,))
     assert (found.epochs[:, 0] < [setting.epochs for setting in SETTINGS]).any()
     exact = [replace(setting, epochs=int(e)) for setting, e in zip(SETTINGS, found.epochs[:, 0], strict=True)]
-    again = fit_mlps([MLPSet(x, y, exact, TRAIN)], (0,), "multiclass", 4)[0]
+    again = fit_mlps([MLPSet(x, y, exact, TRAIN)], (0,), Classes(4))[0]
     np.testing.assert_array_equal(again.epochs, found.epochs)
     assert np.isnan(again.held_loss).all()
     np.testing.assert_allclose(again.probabilities(x), found.probabilities(x), atol=1e-5)
@@ -177,22 +179,21 @@ def test_the_held_loss_is_the_mean_log_loss_of_the_probabilities(task: str) -> N
 def test_units_of_the_features_do_not_matter_and_constant_ones_are_ignored() -> None:
     x, y = problem("multiclass")
     plain_units, moved = (
-        fit_mlps([MLPSet(z, y, [SMALL], TRAIN, HELD)], (0,), "multiclass", 4)[0].probabilities(z)
-        for z in (x, x * 250 + 40)
+        fit_mlps([MLPSet(z, y, [SMALL], TRAIN, HELD)], (0,), Classes(4))[0].probabilities(z) for z in (x, x * 250 + 40)
     )
     np.testing.assert_allclose(plain_units, moved, atol=1e-4)
     constant = x.copy()
     constant[:, 3] = 1e6
-    found = fit_mlps([MLPSet(constant, y, [SMALL], TRAIN, HELD)], (0,), "multiclass", 4)[0].probabilities(constant)
+    found = fit_mlps([MLPSet(constant, y, [SMALL], TRAIN, HELD)], (0,), Classes(4))[0].probabilities(constant)
     constant[:, 3] = 0
-    again = fit_mlps([MLPSet(constant, y, [SMALL], TRAIN, HELD)], (0,), "multiclass", 4)[0].probabilities(constant)
+    again = fit_mlps([MLPSet(constant, y, [SMALL], TRAIN, HELD)], (0,), Classes(4))[0].probabilities(constant)
     np.testing.assert_allclose(found, again, atol=1e-5)
 
 
 def test_weight_decay_shrinks_and_dropout_changes() -> None:
     settings = [replace(SMALL, weight_decay=w, epochs=20) for w in (0.0, 1.0, 20.0)]
     x, y = problem("binary")
-    found = fit_mlps([MLPSet(x, y, settings, TRAIN)], (0,), "binary", 2)[0]
+    found = fit_mlps([MLPSet(x, y, settings, TRAIN)], (0,), Classes(2))[0]
     assert (np.diff([np.square(weights[0]).sum() for weights in found.layers]) < 0).all()
 
 
@@ -201,13 +202,13 @@ def test_a_class_that_training_rows_lack_gets_no_probability() -> None:
     x, y = problem("multiclass")
     y[TRAIN[y[TRAIN] == 2]] = 1
     assert (y[HELD] == 2).any()
-    found = fit_mlps([MLPSet(x, y, [SMALL], TRAIN, HELD)], (0,), "multiclass", 4)[0]
+    found = fit_mlps([MLPSet(x, y, [SMALL], TRAIN, HELD)], (0,), Classes(4))[0]
     probabilities = found.probabilities(x, 0)[0]
     assert (probabilities[:, 2] == 0).all()
     np.testing.assert_allclose(probabilities.sum(1), 1)
     left = HELD[y[HELD] != 2]
     relabelled = np.where(y == 3, 2, y)
-    without = fit_mlps([MLPSet(x, relabelled, [SMALL], TRAIN, left)], (0,), "multiclass", 3)[0]
+    without = fit_mlps([MLPSet(x, relabelled, [SMALL], TRAIN, left)], (0,), Classes(3))[0]
     np.testing.assert_allclose(found.held_loss, without.held_loss, rtol=1e-5)
     np.testing.assert_allclose(probabilities[:, [0, 1, 3]], without.probabilities(x, 0)[0], atol=1e-6)
 
@@ -215,7 +216,7 @@ def test_a_class_that_training_rows_lack_gets_no_probability() -> None:
 def test_a_label_that_is_never_or_always_there() -> None:
     x, y = problem("multilabel")
     labels = np.concatenate([y, np.zeros_like(y[:, :1]), np.ones_like(y[:, :1])], 1)
-    found = fit_mlps([MLPSet(x, labels, [SMALL], TRAIN, HELD)], (0,), "multilabel", 5)[0].probabilities(x, 0)[0]
+    found = fit_mlps([MLPSet(x, labels, [SMALL], TRAIN, HELD)], (0,), Labels(5))[0].probabilities(x, 0)[0]
     assert (found[:, 3:] == [0, 1]).all()
     np.testing.assert_allclose(found[:, :3], together("multilabel", [SMALL], (0,)).probabilities(x, 0)[0], atol=1e-6)
 
@@ -234,7 +235,7 @@ def test_one_setting_of_several() -> None:
 
 def test_bad_input_is_told() -> None:
     x, y = problem("binary")
-    one = (0,), "binary", 2
+    one = (0,), Classes(2)
     with pytest.raises(probe.ProbeError, match="single class"):
         fit_mlps([MLPSet(x, np.zeros_like(y), [SMALL])], *one)
     with pytest.raises(probe.ProbeError, match="^tap 'stem': no held row"):
@@ -264,7 +265,7 @@ def test_the_estimator_is_scikit_learns() -> None:
     assert (clf.predict(x) == clf.classes_[probabilities.argmax(1)]).all()
     whole = probe.MLPProbe(hidden=16, epochs=3, validation_fraction=None).fit(x, y)
     setting = MLPSetting(hidden=16, epochs=3)
-    same = fit_mlps([MLPSet(x, y, [setting])], (0,), "multiclass", 4)[0].probabilities(x)[0, 0]
+    same = fit_mlps([MLPSet(x, y, [setting])], (0,), Classes(4))[0].probabilities(x)[0, 0]
     np.testing.assert_array_equal(whole.predict_proba(x), same)
     labels = probe.MLPProbe(hidden=16, epochs=3).fit(x, problem("multilabel")[1]).predict(x)
     assert labels.shape == (200, 3)

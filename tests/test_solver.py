@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 import probe
 from probe.probes import TrainingSet, designs, fit_path, fit_paths, linear, solver
 from probe.probes.solver import TOLERANCE
+from probe.tasks import Classes, Labels, read_task
 
 STRENGTHS = (1e-4, 1e-2, 1.0, 100.0)
 
@@ -39,7 +40,7 @@ def reference(x: NDArray[np.float64], y: NDArray[np.int64], c: float) -> NDArray
 @pytest.mark.parametrize("k", [2, 3, 7])
 def test_equals_scikit_learn_at_every_strength(n: int, d: int, k: int) -> None:
     x, y = problem(n, d, k)
-    path = fit_path(x, y, "binary" if k == 2 else "multiclass", k, STRENGTHS)
+    path = fit_path(x, y, Classes(k), STRENGTHS)
     assert path.converged.all()
     for i, c in enumerate(STRENGTHS):
         np.testing.assert_allclose(path.probabilities(x, i), reference(x, y, c), atol=1e-3)
@@ -48,7 +49,7 @@ def test_equals_scikit_learn_at_every_strength(n: int, d: int, k: int) -> None:
 def test_many_classes() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(300, 15)), np.arange(300) % 100
-    path = fit_path(x, y, "multiclass", 100, (0.01, 1.0))
+    path = fit_path(x, y, Classes(100), (0.01, 1.0))
     for i, c in enumerate((0.01, 1.0)):
         np.testing.assert_allclose(path.probabilities(x, i), reference(x, y, c), atol=1e-3)
 
@@ -56,10 +57,10 @@ def test_many_classes() -> None:
 def test_every_label_is_a_problem_of_its_own() -> None:
     x, _ = problem(200, 30, 2)
     y = np.stack([problem(200, 30, 2, seed)[1] for seed in range(3)], 1)
-    path = fit_path(x, y, "multilabel", 3, STRENGTHS)
+    path = fit_path(x, y, Labels(3), STRENGTHS)
     for i in range(len(STRENGTHS)):
         for label in range(3):
-            alone = fit_path(x, y[:, label], "binary", 2, STRENGTHS).probabilities(x, i)[:, 1]
+            alone = fit_path(x, y[:, label], Classes(2), STRENGTHS).probabilities(x, i)[:, 1]
             np.testing.assert_allclose(path.probabilities(x, i)[:, label], alone, atol=1e-4)
 
 
@@ -68,7 +69,7 @@ def test_the_gradient_of_the_objective_is_zero(task: str) -> None:
     """C * sum(loss) + |W|^2 / 2 on standardised features, intercept not penalised."""
     k = 2 if task == "binary" else 4
     x, y = problem(150, 12, k)
-    path = fit_path(x, y, task, k, (0.3,))
+    path = fit_path(x, y, Classes(k), (0.3,))
     spread = x.std(0)
     w = torch.tensor(path.coef[0] * spread, requires_grad=True)
     b = torch.tensor(path.intercept[0] + path.coef[0] @ x.mean(0), requires_grad=True)
@@ -89,36 +90,36 @@ def test_the_gradient_of_the_objective_is_zero(task: str) -> None:
 @given(scale=st.floats(1e-3, 1e3), shift=st.floats(-100, 100), seed=st.integers(0, 5))
 def test_units_of_the_features_do_not_matter(scale: float, shift: float, seed: int) -> None:
     x, y = problem(80, 10, 3, seed)
-    plain, moved = (fit_path(z, y, "multiclass", 3, (0.1,)).probabilities(z, 0) for z in (x, x * scale + shift))
+    plain, moved = (fit_path(z, y, Classes(3), (0.1,)).probabilities(z, 0) for z in (x, x * scale + shift))
     np.testing.assert_allclose(plain, moved, atol=1e-4)
 
 
 def test_order_of_rows_and_strengths_does_not_matter() -> None:
     x, y = problem(90, 15, 3)
     order = np.random.default_rng(0).permutation(90)
-    base = fit_path(x, y, "multiclass", 3, STRENGTHS)
-    shuffled = fit_path(x[order], y[order], "multiclass", 3, STRENGTHS[::-1])
+    base = fit_path(x, y, Classes(3), STRENGTHS)
+    shuffled = fit_path(x[order], y[order], Classes(3), STRENGTHS[::-1])
     for i in range(4):
         np.testing.assert_allclose(base.probabilities(x, i), shuffled.probabilities(x, 3 - i), atol=1e-4)
 
 
 def test_a_stronger_penalty_gives_smaller_weights_and_another_answer() -> None:
     x, y = problem(90, 15, 3)
-    norms = np.linalg.norm(fit_path(x, y, "multiclass", 3, STRENGTHS).coef.reshape(4, -1), axis=1)
+    norms = np.linalg.norm(fit_path(x, y, Classes(3), STRENGTHS).coef.reshape(4, -1), axis=1)
     assert (np.diff(norms) > 0).all()
 
 
 def test_constant_features_are_ignored() -> None:
     x, y = problem(90, 10, 2)
     constant = np.hstack([x, np.full((90, 2), 1e6)])
-    base, more = (fit_path(z, y, "binary", 2, (1.0,)) for z in (x, constant))
+    base, more = (fit_path(z, y, Classes(2), (1.0,)) for z in (x, constant))
     assert (more.coef[0, :, 10:] == 0).all()
     np.testing.assert_allclose(base.coef[0], more.coef[0, :, :10], atol=1e-4)
 
 
 def test_a_class_that_training_rows_lack_gets_no_probability() -> None:
     x, y = problem(90, 10, 3)
-    path = fit_path(x, y, "multiclass", 4, (1.0,))
+    path = fit_path(x, y, Classes(4), (1.0,))
     probabilities = path.probabilities(x, 0)
     assert (probabilities[:, 3] == 0).all()
     np.testing.assert_allclose(probabilities[:, :3], reference(x, y, 1.0), atol=1e-3)
@@ -127,7 +128,7 @@ def test_a_class_that_training_rows_lack_gets_no_probability() -> None:
 def test_a_label_that_is_never_or_always_there() -> None:
     x, y = problem(60, 5, 2)
     labels = np.stack([y, np.zeros_like(y), np.ones_like(y)], 1)
-    probabilities = fit_path(x, labels, "multilabel", 3, (1.0,)).probabilities(x, 0)
+    probabilities = fit_path(x, labels, Labels(3), (1.0,)).probabilities(x, 0)
     assert (probabilities[:, 1:] == [0, 1]).all()
 
 
@@ -136,7 +137,7 @@ def test_unknown_labels_do_not_count() -> None:
     x, _ = problem(200, 20, 2)
     y = np.stack([problem(200, 20, 2, seed)[1] for seed in range(3)], 1)
     y[np.random.default_rng(0).random(y.shape) < 0.3] = -1
-    found = fit_path(x, y, "multilabel", 3, STRENGTHS)
+    found = fit_path(x, y, Labels(3), STRENGTHS)
     z = StandardScaler().fit_transform(x)
     for label in range(3):
         known = y[:, label] >= 0
@@ -151,7 +152,7 @@ def test_weights_of_rows_are_scikit_learns(n: int, d: int, k: int) -> None:
     x, y = problem(n, d, k)
     weights = np.random.default_rng(0).uniform(0.1, 3, n)
     weights[:5] = 0
-    found = fit_path(x, y, "binary" if k == 2 else "multiclass", k, STRENGTHS, weights=weights)
+    found = fit_path(x, y, Classes(k), STRENGTHS, weights=weights)
     z = StandardScaler().fit_transform(x)
     for i, c in enumerate(STRENGTHS):
         model = LogisticRegression(C=c, tol=1e-8, max_iter=20000).fit(z, y, sample_weight=weights)
@@ -166,9 +167,10 @@ def test_side_by_side_is_as_one_by_one(task: str) -> None:
     labels = np.stack([y == label for label in range(k)], 1).astype(np.int64) if task == "multilabel" else y
     folds = [np.arange(0, 97), np.arange(40, 140), np.flatnonzero(y != k - 1)[:96] if k > 2 else np.arange(96)]
     sets = [TrainingSet(z, labels, (0.01, 1.0), rows) for z in (x, x[:, :22]) for rows in folds]
-    together = fit_paths(sets, task, k)
+    whole = read_task(task, [str(label) for label in range(k)])
+    together = fit_paths(sets, whole)
     for each, path in zip(sets, together, strict=True):
-        alone = fit_path(each.features[each.chosen], labels[each.chosen], task, k, (0.01, 1.0))
+        alone = fit_path(each.features[each.chosen], labels[each.chosen], whole, (0.01, 1.0))
         assert path.converged.all()
         every = x[:, : path.coef.shape[2]]
         np.testing.assert_allclose(path.probabilities(every), alone.probabilities(every), atol=1e-4)
@@ -177,10 +179,10 @@ def test_side_by_side_is_as_one_by_one(task: str) -> None:
 def test_two_threads_give_what_one_gives() -> None:
     x, y = problem(120, 30, 3)
     sets = [TrainingSet(x[:, :d].copy(), y, (0.1, 10.0)) for d in (4, 12, 30)]
-    one = fit_paths(sets, "multiclass", 3)
+    one = fit_paths(sets, Classes(3))
     torch.set_num_threads(2)
     try:
-        two = fit_paths(sets, "multiclass", 3)
+        two = fit_paths(sets, Classes(3))
     finally:
         torch.set_num_threads(1)
     for a, b in zip(one, two, strict=True):
@@ -192,12 +194,12 @@ def test_what_is_too_large_for_memory_is_streamed(tmp_path: Path, monkeypatch: p
     np.save(tmp_path / "tap.npy", x.astype(np.float32))
     tap = np.load(tmp_path / "tap.npy", mmap_mode="r")
     rows = np.arange(0, 500, 2)
-    held = fit_paths([TrainingSet(tap, y, STRENGTHS, rows)], "multiclass", 3)[0]
+    held = fit_paths([TrainingSet(tap, y, STRENGTHS, rows)], Classes(3))[0]
     monkeypatch.setattr(designs, "IN_MEMORY", 1)
     monkeypatch.setattr(designs, "CHUNK", 64)
     made = []
     monkeypatch.setattr(linear, "Stream", lambda design: made.append(design) or designs.Stream(design))
-    streamed = fit_paths([TrainingSet(tap, y, STRENGTHS, rows)], "multiclass", 3)[0]
+    streamed = fit_paths([TrainingSet(tap, y, STRENGTHS, rows)], Classes(3))[0]
     assert len(made) == 1
     assert streamed.converged.all()
     np.testing.assert_allclose(streamed.probabilities(x), held.probabilities(x), atol=1e-4)
@@ -208,7 +210,7 @@ def test_the_gap_bounds_how_far_the_objective_is_from_its_optimum(n: int, d: int
     """In float64, on the weights that are returned."""
     x, y = problem(n, d, 3)
     strengths = (1e-4, 1.0, 1e3)
-    path = fit_path(x, y, "multiclass", 3, strengths)
+    path = fit_path(x, y, Classes(3), strengths)
     z = torch.from_numpy((x - x.mean(0)) / x.std(0))
     for i, c in enumerate(strengths):
         w = torch.tensor(path.coef[i] * x.std(0), requires_grad=True)
@@ -223,7 +225,7 @@ def test_the_gap_bounds_how_far_the_objective_is_from_its_optimum(n: int, d: int
 def test_a_strength_that_cannot_be_solved_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(solver, "LIMIT", 4)
     x, y = problem(200, 20, 3)
-    path = fit_path(x, y, "multiclass", 3, (1e-4, 100.0))
+    path = fit_path(x, y, Classes(3), (1e-4, 100.0))
     assert path.converged.tolist() == [True, False]
     assert path.gap[1] > TOLERANCE
     assert np.isfinite(path.coef).all()
@@ -232,7 +234,7 @@ def test_a_strength_that_cannot_be_solved_says_so(monkeypatch: pytest.MonkeyPatc
 def test_a_penalty_too_weak_to_solve_leaves_numbers() -> None:
     """Where all is saturated a Newton step knows no measure: without a bound it went past float32."""
     x, y = load_digits(return_X_y=True)
-    found = fit_path(x[:600], y[:600], "multiclass", 10, [1.0, 1e7])
+    found = fit_path(x[:600], y[:600], Classes(10), [1.0, 1e7])
     assert np.isfinite(found.coef).all()
     assert (found.probabilities(x[600:], 1).argmax(1) == y[600:]).mean() > 0.85
 
@@ -240,16 +242,16 @@ def test_a_penalty_too_weak_to_solve_leaves_numbers() -> None:
 def test_bad_input_is_told() -> None:
     x, y = problem(30, 5, 2)
     with pytest.raises(probe.ProbeError, match="single class"):
-        fit_path(x, np.zeros_like(y), "binary", 2, (1.0,))
+        fit_path(x, np.zeros_like(y), Classes(2), (1.0,))
     with pytest.raises(probe.ProbeError, match="finite and not negative"):
-        fit_path(x, y, "binary", 2, (1.0,), weights=-np.ones(30))
+        fit_path(x, y, Classes(2), (1.0,), weights=-np.ones(30))
     with pytest.raises(probe.ProbeError, match="single class"):
-        fit_path(x, y, "binary", 2, (1.0,), weights=y.astype(float))
+        fit_path(x, y, Classes(2), (1.0,), weights=y.astype(float))
     x[7, 2] = np.nan
     with pytest.raises(probe.ProbeError, match="1 rows .* row 7"):
-        fit_path(x, y, "binary", 2, (1.0,))
+        fit_path(x, y, Classes(2), (1.0,))
     with pytest.raises(probe.ProbeError, match="^tap 'stem': 1 rows .* row 7"):
-        fit_paths([TrainingSet(x, y, (1.0,), np.arange(5, 30), name="tap 'stem'")], "binary", 2)
+        fit_paths([TrainingSet(x, y, (1.0,), np.arange(5, 30), name="tap 'stem'")], Classes(2))
 
 
 def test_the_estimator_is_scikit_learns() -> None:

@@ -19,7 +19,6 @@ from sklearn.preprocessing import StandardScaler
 
 import probe
 from probe import backbones
-from probe.backbones import cuts
 from probe.commands import main
 from probe.data.images import ImageArrays
 from probe.features import Features
@@ -37,7 +36,7 @@ GRID = ProbeGrid(draws=100, c_grid=(0.01, 1.0))
 
 def fit_linear(features: Features) -> dict[str, Fitted]:
     data = features.data
-    method = find_method("linear")(GRID, data.task, len(data.classes))
+    method = find_method("linear")(GRID, data.task)
     return fit_taps(features, whole_trial(data, GRID), method)
 
 
@@ -276,7 +275,7 @@ def test_options_are_the_settings() -> None:
     for kind in (Network, Extraction, ProbeGrid):
         for name in kind.__dataclass_fields__:
             assert f"--{name.replace('_', '-')}" in text
-    assert all(level in text for level in cuts.LEVELS)
+    assert all(level in text for level in LEVELS)
 
 
 def test_rows_have_every_column_and_no_other() -> None:

@@ -342,7 +342,7 @@ def test_transferability_is_of_training_images_alone(given_features: Features) -
     assert {"log_me", "h_score", "fisher_ratio", "rank_me"} <= set(found.metric)
     assert set(found.split) == {"train"}
     train = given_features.splits == "train"
-    direct = transferability(np.asarray(given_features["block2"])[train], given_features.labels[train], "multiclass", 3)
+    direct = transferability(np.asarray(given_features["block2"])[train], given_features.labels[None, train])
     assert value(found, tap="block2", metric="h_score") == pytest.approx(direct["h_score"])
     better = found[found.metric == "log_me"].set_index("tap").value
     assert better["block10"] > better["block2"]
@@ -463,7 +463,7 @@ BAD = {
     "k 0": (["--k-grid", "0"], "numbers of neighbours must be whole and positive"),
     "seeds of mlp": (["--mlp-seeds", "0"], "mlp_seeds is 0; it must be at least 1"),
     "kappa of several": (["--metric", "quadratic_kappa"], "quadratic kappa takes one class per image, in order"),
-    "several in order": (["--ordinal"], "quadratic kappa takes one class per image, in order; net is multi-label"),
+    "several in order": (["--ordinal"], "takes one class per image, in order; these data are multi-label"),
 }
 
 

@@ -13,6 +13,7 @@ from probe.probes import neighbours
 from probe.probes.centroids import fit_centroids
 from probe.probes.neighbours import TEMPERATURE, fit_neighbours
 from probe.probes.readout import ReadOut
+from probe.tasks import Classes, Labels
 
 KS = (1, 5, 20)
 
@@ -31,7 +32,7 @@ def voters(distances: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("d", [3, 150])
 def test_neighbours_equal_scikit_learn_at_every_k(classes: int, d: int) -> None:
     x, y = problem(d=d, classes=classes)
-    fitted = fit_neighbours(x[:80], y[:80], "binary" if classes == 2 else "multiclass", classes, KS)
+    fitted = fit_neighbours(x[:80], y[:80], Classes(classes), KS)
     found = fitted.probabilities(x[80:])
     assert found.dtype == np.float64
     for i, k in enumerate(KS):
@@ -47,7 +48,7 @@ def test_neighbours_are_turned_and_scaled_but_not_shifted() -> None:
     scales = np.random.default_rng(2).uniform(0.1, 9, (120, 1))
 
     def read(z: np.ndarray) -> np.ndarray:
-        return fit_neighbours(z[:80], y[:80], "multiclass", 3, KS).probabilities(z[80:])
+        return fit_neighbours(z[:80], y[:80], Classes(3), KS).probabilities(z[80:])
 
     base = read(x.astype(float))
     np.testing.assert_allclose(read(x @ turn * scales), base, atol=1e-6)
@@ -63,7 +64,7 @@ def test_of_equally_near_rows_the_first_ones_vote_whatever_the_block(monkeypatch
     order = np.argsort(-similar, axis=1, kind="stable")[:, :5]
     weight = np.exp(np.take_along_axis(similar, order, 1) / TEMPERATURE)[..., None]
     expected = (weight * np.eye(3)[y[:200]][order]).sum(1) / weight.sum(1)
-    fitted = fit_neighbours(x[:200], y[:200], "multiclass", 3, (5,))
+    fitted = fit_neighbours(x[:200], y[:200], Classes(3), (5,))
     whole = fitted.probabilities(x[200:])
     np.testing.assert_allclose(whole[0], expected, atol=1e-8)
     for held in (1, 2000):
@@ -74,7 +75,7 @@ def test_of_equally_near_rows_the_first_ones_vote_whatever_the_block(monkeypatch
 def test_a_row_of_zeros_has_no_direction() -> None:
     x, y = problem()
     x[[0, 90]] = 0
-    fitted = fit_neighbours(x[:80], y[:80], "multiclass", 3, (80,))
+    fitted = fit_neighbours(x[:80], y[:80], Classes(3), (80,))
     assert not fitted.directions[0].any()
     found = fitted.probabilities(x[80:])[0]
     np.testing.assert_allclose(found[10], np.bincount(y[:80]) / 80)  # all are equally near
@@ -89,7 +90,7 @@ def test_unknown_labels_have_no_vote() -> None:
     labels = rng.integers(-1, 2, (80, 4))
     labels[:, 2], labels[:, 3] = -1, 1
     labels[:60, 1] = -1  # known of so few that some rows have none among their neighbours
-    found = fit_neighbours(x[:80], labels, "multilabel", 4, (3, 80)).probabilities(x[80:])
+    found = fit_neighbours(x[:80], labels, Labels(4), (3, 80)).probabilities(x[80:])
     unit = x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True)
     lonely = 0
     for i, k in enumerate((3, 80)):
@@ -110,15 +111,15 @@ def test_unknown_labels_have_no_vote() -> None:
 
 def test_a_row_can_be_left_out_of_its_own_neighbours() -> None:
     x, y = problem(60)
-    fitted = fit_neighbours(x, y, "multiclass", 3, (1, 59))
+    fitted = fit_neighbours(x, y, Classes(3), (1, 59))
     rows = np.array([7, 3, 30])
     found = fitted.probabilities(x[rows], without=rows)
     for i, row in enumerate(rows):
         others = np.delete(np.arange(60), row)
-        each = fit_neighbours(x[others], y[others], "multiclass", 3, (1, 59)).probabilities(x[[row]])
+        each = fit_neighbours(x[others], y[others], Classes(3), (1, 59)).probabilities(x[[row]])
         np.testing.assert_allclose(found[:, i], each[:, 0], atol=1e-9)
     with pytest.raises(ProbeError, match="60 neighbours .* 1 to 59"):
-        fit_neighbours(x, y, "multiclass", 3, (60,)).probabilities(x, without=np.arange(60))
+        fit_neighbours(x, y, Classes(3), (60,)).probabilities(x, without=np.arange(60))
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -126,7 +127,7 @@ def test_a_row_can_be_left_out_of_its_own_neighbours() -> None:
 def test_centroids_decide_as_scikit_learn_and_follow_the_definition(classes: int, d: int) -> None:
     x, y = problem(d=d, classes=classes)
     x[:, 0] = 7  # a constant feature, of which scikit-learn would warn
-    fitted = fit_centroids(x[:80], y[:80], "binary" if classes == 2 else "multiclass", classes)
+    fitted = fit_centroids(x[:80], y[:80], Classes(classes))
     found = fitted.probabilities(x[80:])
     scaler = StandardScaler().fit(x[:80].astype(float))
     z = scaler.transform(x.astype(float))
@@ -144,7 +145,7 @@ def test_centroids_do_not_see_units_and_do_see_turns() -> None:
     rng = np.random.default_rng(1)
 
     def read(z: np.ndarray) -> np.ndarray:
-        return fit_centroids(z[:80], y[:80], "multiclass", 3).probabilities(z[80:])
+        return fit_centroids(z[:80], y[:80], Classes(3)).probabilities(z[80:])
 
     base = read(x.astype(float))
     np.testing.assert_allclose(read(x * rng.uniform(0.1, 9, 12) + rng.normal(size=12)), base, atol=1e-9)
@@ -156,8 +157,8 @@ def test_of_several_labels_each_is_a_question_of_its_own() -> None:
     x, y = problem()
     labels = np.stack([y == 0, y > 0, np.ones(120), np.zeros(120), np.full(120, -1)], 1).astype(np.int64)
     labels[::4, 1] = -1
-    found = fit_centroids(x[:80], labels[:80], "multilabel", 5).probabilities(x[80:])[0]
-    alone = fit_centroids(x[:80], (y[:80] == 0).astype(np.int64), "binary", 2).probabilities(x[80:])[0]
+    found = fit_centroids(x[:80], labels[:80], Labels(5)).probabilities(x[80:])[0]
+    alone = fit_centroids(x[:80], (y[:80] == 0).astype(np.int64), Classes(2)).probabilities(x[80:])[0]
     np.testing.assert_allclose(found[:, 0], alone[:, 1], atol=1e-12)
     z = StandardScaler().fit(x[:80].astype(float)).transform(x.astype(float))
     near, far = (z[:80][labels[:80, 1] == kind].mean(0) for kind in (1, 0))
@@ -169,8 +170,8 @@ def test_of_several_labels_each_is_a_question_of_its_own() -> None:
 def test_a_class_without_training_rows_is_never_likely() -> None:
     x, y = problem()
     readouts: list[ReadOut] = [
-        fit_neighbours(x[:80], y[:80], "multiclass", 4, (5,)),
-        fit_centroids(x[:80], y[:80], "multiclass", 4),
+        fit_neighbours(x[:80], y[:80], Classes(4), (5,)),
+        fit_centroids(x[:80], y[:80], Classes(4)),
     ]
     for fitted in readouts:
         found = fitted.probabilities(x[80:])
@@ -182,23 +183,23 @@ def test_bad_input_is_told() -> None:
     x, y = problem()
     bad = x.copy()
     bad[[9, 4], 2] = np.nan, np.inf
-    for fit in (lambda z: fit_neighbours(z, y, "multiclass", 3, (5,), name="tap 'stem'"),
-                lambda z: fit_centroids(z, y, "multiclass", 3, name="tap 'stem'")):  # fmt: skip
+    for fit in (lambda z: fit_neighbours(z, y, Classes(3), (5,), name="tap 'stem'"),
+                lambda z: fit_centroids(z, y, Classes(3), name="tap 'stem'")):  # fmt: skip
         with pytest.raises(ProbeError, match="^tap 'stem': 2 rows .* not finite, the first of them row 4"):
             fit(bad)
         with pytest.raises(ProbeError, match="^tap 'stem': 2 rows .* not finite"):
             fit(x).probabilities(bad)
     for ks, words in (((5, 121), "121 neighbours .* 1 to 120"), ((0,), "0 neighbours"), ((), "no number")):
         with pytest.raises(ProbeError, match=words):
-            fit_neighbours(x, y, "multiclass", 3, ks)
+            fit_neighbours(x, y, Classes(3), ks)
     with pytest.raises(ProbeError, match="no training rows"):
-        fit_centroids(x[:0], y[:0], "multiclass", 3)
+        fit_centroids(x[:0], y[:0], Classes(3))
 
 
 def test_more_neighbours_follow_the_rows_more_smoothly() -> None:
     """With every row voting at equal weight nothing but the prevalence is left."""
     x, y = problem()
-    found = fit_neighbours(x[:80], y[:80], "multiclass", 3, KS).probabilities(x[80:])
+    found = fit_neighbours(x[:80], y[:80], Classes(3), KS).probabilities(x[80:])
     assert all(a.std() > b.std() for a, b in pairwise(found))
 
 
@@ -206,7 +207,7 @@ def test_rows_beyond_the_first_chunk_count() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(9000, 2)), rng.integers(0, 2, 9000)
     x[8500:] += 5
-    found = fit_centroids(x, y, "binary", 2)
+    found = fit_centroids(x, y, Classes(2))
     np.testing.assert_allclose(found.center, x.mean(0))
     np.testing.assert_allclose(found.scale, x.std(0))
     means = (np.stack([x[y == k].mean(0) for k in (0, 1)]) - x.mean(0)) / x.std(0)
@@ -214,4 +215,4 @@ def test_rows_beyond_the_first_chunk_count() -> None:
     assert found.probabilities(x).shape == (1, 9000, 2)
     x[8900] = np.nan
     with pytest.raises(ProbeError, match="first of them row 8900"):
-        fit_neighbours(x, y, "binary", 2, (1,))
+        fit_neighbours(x, y, Classes(2), (1,))

@@ -31,6 +31,7 @@ from probe.data import find_images
 from probe.features.batches import transform
 from probe.probes import fit_path
 from probe.settings import Batches
+from probe.tasks import Classes, Labels, Task
 from probe.truncation import head_from_probe, read_card
 from probe.truncation.exports import export
 from probe.truncation.prediction import predict
@@ -107,10 +108,10 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "the classifier": ({"tap": "fc"}, "unknown tap 'fc'; choose from stem, layer1.0"),
     "near a tap": ({"tap": "layer1.1"}, "did you mean 'layer1.0'"),
     "beyond the end": ({"tap": 9}, "out of range"),
-    "one class": ({"classes": 1}, "1 classes cannot be told apart"),
-    "one name": ({"classes": ["a"]}, "at least two"),
-    "no label": ({"classes": [], "multilabel": True}, "at least one label"),
-    "twice": ({"classes": ["a", "b", "a"]}, "two classes are called 'a'"),
+    "one class": ({"task": 1}, "1 classes cannot be told apart"),
+    "one name": ({"task": ["a"]}, "at least two"),
+    "no label": ({"task": Labels([])}, "at least one label"),
+    "twice": ({"task": ["a", "b", "a"]}, "two classes are called 'a'"),
     "head": ({"head": "conv"}, "head is 'conv'; choose from gap.linear"),
     "activation": ({"head": "mlp", "activation": "tanh"}, "choose from relu, gelu"),
     "hidden": ({"head": "mlp", "hidden": 0}, "at least 1"),
@@ -123,7 +124,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
 def test_what_cannot_be_built_is_refused(case: str) -> None:
     changes, words = REFUSED[case]
     with pytest.raises(probe.ProbeError, match=words):
-        probe.truncate(**{"net": net(), "tap": "layer1.0", "classes": 3, **changes})
+        probe.truncate(**{"net": net(), "tap": "layer1.0", "task": 3, **changes})
 
 
 # training
@@ -170,24 +171,23 @@ def test_in_train_mode_the_trunk_is_the_prefix_of_the_original() -> None:
     assert not torch.equal(model.trunk(images(3, 64)), mine)  # another seed, other paths are dropped
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
-def test_a_head_starts_from_a_probe(task: str) -> None:
-    classes = {"binary": 2, "multiclass": 3, "multilabel": 2}[task]
-    model = probe.truncate(net(), 2, classes, multilabel=task == "multilabel")
+@pytest.mark.parametrize("task", [Classes(2), Classes(3), Labels(2)], ids=str)
+def test_a_head_starts_from_a_probe(task: Task) -> None:
+    model = probe.truncate(net(), 2, task)
     batch, rng = images(24), np.random.default_rng(0)
     with torch.no_grad():
         features = pooled(net().stage(2), model.trunk(batch), "mean").numpy()
-    labels = rng.integers(0, 2, (24, 2)) if task == "multilabel" else np.arange(24) % classes
-    path = fit_path(features, labels, task, classes, [1.0])
+    labels = rng.integers(0, 2, (24, 2)) if task.independent else np.arange(24) % task.outputs
+    path = fit_path(features, labels, task, [1.0])
     head_from_probe(model, path)
     with torch.no_grad():
-        found = model.probabilities(model(batch)).numpy()
+        found = task.prediction(model(batch)).numpy()
     np.testing.assert_allclose(found, path.probabilities(features, 0), atol=1e-5)
     assert np.ptp(found) > 0.2  # the probe tells them apart
     with pytest.raises(probe.ProbeError, match="is not one of this head"):
         head_from_probe(probe.truncate(net(), 1, 4), path)
     with pytest.raises(probe.ProbeError, match="cannot start the head 'mlp'"):
-        head_from_probe(probe.truncate(net(), 2, classes, head="mlp"), path)
+        head_from_probe(probe.truncate(net(), 2, task, head="mlp"), path)
 
 
 # files
@@ -216,12 +216,7 @@ def test_a_file_gives_back_the_model(arch: str, tap: int, head: str, tmp_path: P
     assert torch.equal(torch.random.get_rng_state(), random)
     assert not any(module.training for module in found.modules())
     assert torch.equal(found(images()), model.eval()(images()))
-    assert (found.classes, found.tap, found.settings, found.task) == (
-        ("ä", "b", "c"),
-        model.tap,
-        model.settings,
-        "multiclass",
-    )
+    assert (found.task, found.tap, found.settings) == (Classes(["ä", "b", "c"]), model.tap, model.settings)
     assert found.trunk.origin == model.trunk.origin
     assert found.source_hash == net(arch).cut(tap).weights_hash() != found.trunk.weights_hash()
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["m.safetensors"]
@@ -281,7 +276,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a list": (lambda path: save_file({"a": torch.ones(1)}, path, {"card": "[]"}), "the card of .* is damaged"),
     "format": (lambda path: rewrite(path, lambda card: card.update(format=2)), "is of format 2"),
     "incomplete": (lambda path: rewrite(path, lambda card: card.pop("head")), "its card is damaged: KeyError"),
-    "task": (lambda path: rewrite(path, lambda card: card.update(task="guess")), "its card is damaged"),
+    "task": (lambda path: rewrite(path, lambda card: card.update(task="guess")), "there is no task 'guess' of"),
     "number": (lambda path: rewrite(path, lambda card: card.update(classes=3)), "its card is damaged"),
     "another cut": (
         lambda path: rewrite(path, lambda card: card.update(tap="layer2.0")), "only the network has trunk.layer2.0",
@@ -387,7 +382,7 @@ def test_probabilities_are_the_models_own(tmp_path: Path) -> None:
     assert np.ptp(expected, axis=0).max() > 0.01
     for size in (1, 2, 64):
         np.testing.assert_allclose(predict(model, source, Batches(batch_size=size)), expected, rtol=1e-5, atol=1e-6)
-    several = probe.truncate(net(), 2, 3, multilabel=True)
+    several = probe.truncate(net(), 2, Labels(3))
     expected = several(x).sigmoid().detach().numpy()
     np.testing.assert_allclose(predict(several, source), expected, rtol=1e-5)
 

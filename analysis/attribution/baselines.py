@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from probe.base.lookup import unknown
+from probe.settings.attribution import BASELINES
 
-BASELINES = ("mean", "black", "white", "blur")
 BLUR = 1 / 20  # standard deviation of the blur as a share of the image's side: 11 pixels of 224
 
 

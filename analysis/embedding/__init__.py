@@ -3,10 +3,11 @@
 Maps are seeded and made in one thread, so that the same features give the same coordinates in every process.
 """
 
-from analysis.embedding.labels import one_label, subsample
-from analysis.embedding.methods import METHODS, embed
+from analysis.embedding.methods import embed
 from analysis.embedding.quality import Quality, judge
 from analysis.embedding.reduction import reduced
+from analysis.embedding.sampling import subsample
 from analysis.embedding.tables import embed_arms
+from probe.settings.embedding import METHODS
 
-__all__ = ["METHODS", "Quality", "embed", "embed_arms", "judge", "one_label", "reduced", "subsample"]
+__all__ = ["METHODS", "Quality", "embed", "embed_arms", "judge", "reduced", "subsample"]

@@ -15,8 +15,7 @@ from threadpoolctl import threadpool_limits
 from analysis.embedding.reduction import COMPONENTS, reduced
 from probe.base.errors import ProbeError
 from probe.base.lookup import check_seed, unknown
-
-METHODS = ("umap", "pca", "tsne")
+from probe.settings.embedding import METHODS
 
 Columns = NDArray[np.float32]
 

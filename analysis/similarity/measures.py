@@ -14,10 +14,9 @@ from analysis.similarity.neighbours import nearest, overlap
 from analysis.similarity.pairs import cka_matrix
 from analysis.similarity.rotation import alignment, turned
 from probe.base.lookup import unknown
+from probe.settings.similarity import MEASURES
 
 MatrixOf = Callable[[Taps, Taps | None], Matrix]  # of the taps of one network, and of another or itself
-
-MEASURES = ("cka", "rbf-cka", "svcca", "pwcca", "procrustes", "mutual-knn")
 
 
 def measure(name: str, *, unbiased: bool = False, bandwidth: float = 0.5, keep: float = KEPT, k: int = 10) -> MatrixOf:

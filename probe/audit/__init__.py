@@ -51,8 +51,8 @@ class Audit:
     def counts(self) -> dict[str, dict[str, int]]:
         """Images per class and split, and of several labels those that are unknown."""
         columns = {split: class_counts(self.data, split) for split in SPLITS}
-        if self.data.labels.ndim == 2:
-            columns["unknown"] = (self.data.labels < 0).sum(0)
+        if self.data.task.has_unknown:
+            columns["unknown"] = len(self.data) - self.data.task.counts(self.data.labels)[1]
         return {name: {of: int(n[i]) for of, n in columns.items()} for i, name in enumerate(self.data.classes)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class Audit:
         return {
             "name": self.data.name,
             "images": len(self.data),
-            "task": self.data.task,
+            "task": self.data.task.name,
             "splits": self.data.counts(),
             "drawn_splits": list(self.data.drawn),
             "groups": None if self.data.groups is None else len(set(self.data.groups.tolist())),
@@ -121,7 +121,9 @@ def _relations(data: Dataset, looks: list[Look], seed: int) -> dict[str, Relatio
         if rows:
             thumbnails = np.stack([thumbnail for row in rows if (thumbnail := looks[row].thumbnail) is not None])
             groups = None if data.groups is None else data.groups[rows]
-            relation = label_relation(thumbnails, data.labels[rows], groups, np.random.default_rng(seed))
+            relation = label_relation(
+                thumbnails, data.task.answers(data.labels[rows]), groups, np.random.default_rng(seed)
+            )
             if relation is not None:
                 found[split] = relation
     return found

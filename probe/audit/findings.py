@@ -103,15 +103,13 @@ def _singletons(data: Dataset) -> list[Finding]:
 def class_counts(data: Dataset, split: str | None = None) -> NDArray[np.int64]:
     """Images that show each class, (classes,), in a split or in all."""
     labels = data.labels if split is None else data.labels[data.splits == split]
-    if labels.ndim == 2:
-        return np.asarray((labels == 1).sum(0), dtype=np.int64)
-    return np.bincount(labels, minlength=len(data.classes)).astype(np.int64)
+    return data.task.counts(labels)[0]
 
 
 def _names_against_labels(data: Dataset) -> list[Finding]:
     """Files named after one class and labelled with another, as when rows have slipped."""
     known = {_words(name): name for name in data.classes if re.search("[^\\W\\d_]{3}", name)}
-    if data.labels.ndim == 2 or not known:
+    if data.task.row_classes(data.labels) is None or not known:
         return []
     pattern = re.compile("(?<=_)(?:" + "|".join(map(re.escape, sorted(known, key=len, reverse=True))) + ")(?=_)")
     wrong, named = [], 0

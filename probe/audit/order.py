@@ -27,24 +27,24 @@ class Relation:
 
 def label_relation(
     thumbnails: NDArray[np.uint8],
-    labels: NDArray[np.int64],
+    answers: NDArray[np.int64],
     groups: NDArray[np.str_] | None,
     generator: np.random.Generator,
 ) -> Relation | None:
     """The correlation of labels between an image and its nearest neighbours, and its permutation p-value.
 
-    `thumbnails` are (n, pixels), `labels` (n,) or (n, classes) with -1 for unknown. Neighbours by
+    `thumbnails` are (n, pixels), `answers` (n, classes) 1, 0, or -1 for unknown. Neighbours by
     the Euclidean distance of thumbnails of equal mean and contrast; one image per group, so that
     rows can change places. The nearest-neighbour statistic of Schilling 1986
     (doi:10.1080/01621459.1986.10478337) with every class given the same weight; the p-value counts
     the true order (Phipson and Smyth 2010, doi:10.2202/1544-6115.1585). None when fewer than 50
     images, or no class with and without five images, are left.
     """
-    rows = generator.permutation(len(labels))
+    rows = generator.permutation(len(answers))
     if groups is not None:
         rows = generator.permutation(rows[np.unique(groups[rows], return_index=True)[1]])
     rows = rows[:MOST]
-    scores = _standardised(labels[rows])
+    scores = _standardised(answers[rows])
     if len(rows) < LEAST or not scores.shape[1]:
         return None
     alike = scores @ scores.T / scores.shape[1]
@@ -70,14 +70,13 @@ def check_relations(relations: Mapping[str, Relation]) -> list[Finding]:
     ]
 
 
-def _standardised(labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def _standardised(answers: NDArray[np.int64]) -> NDArray[np.float64]:
     """Class memberships of mean 0 and spread 1, unknown ones 0; classes too rare or too common are left out."""
-    table = labels if labels.ndim == 2 else (labels[:, None] == np.unique(labels)).astype(np.int64)
-    known = table >= 0
-    with_it, without = (table == 1).sum(0), (table == 0).sum(0)
+    known = answers >= 0
+    with_it, without = (answers == 1).sum(0), (answers == 0).sum(0)
     enough = (with_it >= RAREST) & (without >= RAREST)
     mean = with_it[enough] / (with_it + without)[enough]
-    return np.where(known[:, enough], (table[:, enough] - mean) / np.sqrt(mean * (1 - mean)), 0.0)
+    return np.where(known[:, enough], (answers[:, enough] - mean) / np.sqrt(mean * (1 - mean)), 0.0)
 
 
 def _neighbours(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

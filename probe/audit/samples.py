@@ -20,7 +20,7 @@ def samples(data: Dataset, readable: NDArray[np.bool_], seed: int) -> Iterator[t
     several labels, images without any make a class of their own. A class of which nothing can be
     read has no sheet.
     """
-    for number, (title, shown) in enumerate(_classes(data)):
+    for number, (title, shown) in enumerate(data.task.members(data.labels)):
         rows = np.flatnonzero(shown & readable)
         if not len(rows):
             continue
@@ -35,14 +35,6 @@ def samples(data: Dataset, readable: NDArray[np.bool_], seed: int) -> Iterator[t
                 "title": f"{data.name}: {title}, {len(drawn)} of {int(shown.sum())} images",
             },
         )
-
-
-def _classes(data: Dataset) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    several = data.labels.ndim == 2
-    for i, name in enumerate(data.classes):
-        yield name, (data.labels[:, i] == 1) if several else (data.labels == i)
-    if several:
-        yield "no label", ~(data.labels == 1).any(1)
 
 
 def _small(data: Dataset, row: int) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from probe.backbones.state_dicts import load_state, read_state, trained_size
 from probe.base.errors import ProbeError, Unreachable
 from probe.base.lookup import check_seed, is_file, unknown
 from probe.base.runtime import log
+from probe.settings.networks import LEVELS
 
 __all__ = ["Backbone", "Origin", "Preprocessing", "backbone", "from_list", "from_module", "list_archs"]
 
@@ -42,8 +43,8 @@ def backbone(
     that cannot be traced or have no cut.
     """
     source = find_source(arch)
-    if level not in cuts.LEVELS:
-        raise unknown("level", level, cuts.LEVELS)
+    if level not in LEVELS:
+        raise unknown("level", level, LEVELS)
     tag = published_tag(source, str(weights))
     if tag is not None:
         require(source.published(tag), arch)

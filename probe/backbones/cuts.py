@@ -16,9 +16,7 @@ from itertools import pairwise
 from torch import fx, nn
 
 from probe.backbones.tracing import BATCHES, Flow, Shape
-
-LEVELS = ("layer", "block", "stage")
-STEM = "stem"  # the tap before the first block
+from probe.settings.networks import STEM
 
 
 @dataclass(frozen=True)

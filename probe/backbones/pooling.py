@@ -7,8 +7,7 @@ from torch import Tensor, cat
 from probe.backbones.stages import Place, Stage
 from probe.base.errors import ProbeError
 from probe.base.lookup import unknown
-
-POOLS = ("mean", "max", "cls", "cls+mean")
+from probe.settings.networks import POOLS
 
 _PATTERNS = {"nchw": "n c ... -> n c", "nhwc": "n ... c -> n c", "ntd": "n t c -> n c", "nd": "n c -> n c"}
 

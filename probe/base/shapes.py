@@ -12,6 +12,7 @@ Labels = Integer[ndarray, "n"] | Integer[ndarray, "n k"]
 Probabilities = Float[ndarray, "n k"]
 ProbabilitiesAt = Float[ndarray, "... n k"]  # at one or several strengths
 Answers = Integer[ndarray, "n k"]  # 1, 0 or, where a label is unknown, -1
+Questions = Integer[ndarray, "q n"]  # class numbers of each question, -1 where unknown
 Decisions = Bool[ndarray, "n k"]
 RowWeights = Float[ndarray, "b n"]
 Counts = Float[ndarray, "n b"]  # the same weights, a row per image

@@ -80,17 +80,18 @@ def _embed(arms: Mapping[str, Any], taps: Sequence[str], label: str, seed: int, 
     """Points and maps of some taps of every arm, and in the latter what they are maps of."""
     import numpy as np
 
-    from analysis.embedding import embed_arms, one_label, subsample
+    from analysis.embedding import embed_arms, subsample
 
     data = next(iter(arms.values())).data
     for arm, each in arms.items():
         if each.data.classes != data.classes or not np.array_equal(each.labels, data.labels):
             raise ProbeError(f"'{next(iter(arms))}' and '{arm}' do not have the same labels")
-    labels = one_label(data.labels, data.classes, label)
+    labels = data.task.one_name(data.labels, label)
     rows = subsample(labels, embedding.sample, np.random.default_rng(seed))
     chosen = {arm: {tap: each[tap] for tap in _some(list(each), taps)} for arm, each in arms.items()}
     how = {name: value for name, value in asdict(embedding).items() if name != "sample"}
-    points, maps = embed_arms(chosen, data.ids, labels, rows, silhouettes=data.task != "multilabel", seed=seed, **how)
+    one_each = data.task.row_classes(data.labels) is not None
+    points, maps = embed_arms(chosen, data.ids, labels, rows, silhouettes=one_each, seed=seed, **how)
     known = {"dataset": data.name, "images": len(rows), "of": len(data), "seed": seed}
     return points, maps.assign(**known, **how)
 

@@ -18,6 +18,7 @@ from probe.commands.options import (
     several_weights,
 )
 from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
+from probe.settings.probing import PROBES
 
 
 @click.command()
@@ -31,7 +32,7 @@ from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
     multiple=True,
     default=["linear"],
     show_default=True,
-    type=click.Choice(["linear", "mlp", "knn", "ncm"]),
+    type=click.Choice(PROBES),
     help="Linear or MLP probe, nearest neighbours, nearest class mean; repeatable.",
 )
 @click.option(

@@ -4,12 +4,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from probe.commands.options import Names, as_json, cache_folder, one_arch, one_weights, settings
 from probe.settings import Head, Network
+from probe.settings.networks import EXPORTS
+
+if TYPE_CHECKING:
+    from probe.tasks import Task
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -21,7 +25,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--classes", type=Names(), help="How many classes, or their names: 7 or a,b,c.")
 @click.option("--data", help="Take the classes, and the image size they suit, from a data set.")
 @click.option("--seed", default=0, show_default=True, help="Of scratch weights and of the head.")
-@click.option("--export", "forms", multiple=True, type=click.Choice(["onnx", "torch"]), help="Export too; repeatable.")
+@click.option("--export", "forms", multiple=True, type=click.Choice(EXPORTS), help="Export too; repeatable.")
 @click.option("--out", type=FILE, required=True, help="The .safetensors file to write; exports lie beside it.")
 @cache_folder
 @as_json
@@ -58,9 +62,9 @@ def truncate(
     files = {form: out.with_suffix(SUFFIXES[form]) for form in forms}
     for form, file in files.items():
         check_export(file, form)
-    target, size = _target(classes, data, cache)
+    task, size = _target(classes, data, cache)
     options = asdict(network) | {"image_size": network.image_size or size}
-    model = cut(backbone(arch, weights, seed=seed, **options), tap, **target, seed=seed, **asdict(head))
+    model = cut(backbone(arch, weights, seed=seed, **options), tap, task, seed=seed, **asdict(head))
     card = save(model, out)
     for form, file in files.items():
         export(model, card, file, form)
@@ -68,15 +72,17 @@ def truncate(
     click.echo(json.dumps({"card": card, "files": written}) if as_json else "\n".join(_lines(card, written)))
 
 
-def _target(classes: Sequence[str] | None, data: str | None, cache: Path | None) -> tuple[dict[str, Any], int | None]:
-    """The classes, as `truncate` takes them, and the image size that the data ask for."""
+def _target(
+    classes: Sequence[str] | None, data: str | None, cache: Path | None
+) -> tuple["Task | Sequence[str] | int", int | None]:
+    """The task, as `truncate` takes it, and the image size that the data ask for."""
     if data is not None:
         from probe.data import dataset
 
         table = dataset(data, cache=cache)
-        return {"classes": table.classes, "multilabel": table.task == "multilabel"}, table.image_size
+        return table.task, table.image_size
     given = tuple(classes or ())
-    return {"classes": int(given[0]) if len(given) == 1 and given[0].isdecimal() else given}, None
+    return int(given[0]) if len(given) == 1 and given[0].isdecimal() else given, None
 
 
 def _lines(card: dict[str, Any], written: Sequence[str]) -> list[str]:

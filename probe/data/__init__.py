@@ -5,9 +5,10 @@ from probe.data.fingerprints import FileHashes
 from probe.data.loading import dataset
 from probe.data.manifests import read_labels
 from probe.data.masks import Masks, find_masks
-from probe.data.splits import SPLITS, draw_folds, draw_order
+from probe.data.splits import draw_folds, draw_order
 from probe.data.table import Dataset, Images, TornGroups, make_dataset
 from probe.data.unlabelled import find_images
+from probe.settings.reading import SPLITS
 
 __all__ = [
     "SPLITS",

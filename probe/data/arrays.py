@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from probe.base.errors import ProbeError, reason
 from probe.data.images import ImageArrays
-from probe.data.splits import SPLITS
 from probe.data.table import Dataset, make_dataset
+from probe.settings.reading import SPLITS
+from probe.tasks import Classes, Labels
 
 
 def read_arrays(path: Path, seed: int, classes: Sequence[str] = ()) -> Dataset:
@@ -31,7 +32,7 @@ def read_arrays(path: Path, seed: int, classes: Sequence[str] = ()) -> Dataset:
     images = [stored[f"{split}_images"] for split in splits]
     labels = [stored[f"{split}_labels"] for split in splits]
     _check_arrays(path, images, labels)
-    table = np.concatenate([label[:, None] if label.ndim == 1 else label for label in labels]).astype(np.int64)
+    table = np.concatenate([label.reshape(len(label), *(label.shape[1:] or (1,))) for label in labels]).astype(np.int64)
     several = table.shape[1] > 1
     count = table.shape[1] if several else max(int(table.max(initial=0)) + 1, len(classes))
     if not several and count > max(len(table), 2):
@@ -41,7 +42,7 @@ def read_arrays(path: Path, seed: int, classes: Sequence[str] = ()) -> Dataset:
         ImageArrays(images, path),
         [f"{split}-{i:06d}" for split, part in zip(splits, images, strict=True) for i in range(len(part))],
         table if several else table[:, 0],
-        classes if len(classes) == count else [str(i) for i in range(count)],
+        (Labels if several else Classes)(classes if len(classes) == count else count),
         splits=[split for split, part in zip(splits, images, strict=True) for _ in range(len(part))],
         seed=seed,
     )
@@ -66,7 +67,7 @@ def _check_arrays(path: Path, images: Sequence[NDArray[np.generic]], labels: Seq
                 f"'{path}' holds images of shape {image.shape} and type {image.dtype}; "
                 "(n, h, w) or (n, h, w, 3) of uint8 can be read"
             )
-        flat = label.ndim in (1, 2) and len(image) == len(label) and len(widths) == 1 and widths != {(0,)}
+        flat = len(label.shape) in (1, 2) and len(image) == len(label) and len(widths) == 1 and widths != {(0,)}
         if not flat or label.dtype.kind not in "iub" or not _are_codes(label):
             raise ProbeError(
                 f"'{path}' has {len(image)} images and {label.size} labels of type {label.dtype}, shape {label.shape}; "
@@ -76,5 +77,5 @@ def _check_arrays(path: Path, images: Sequence[NDArray[np.generic]], labels: Seq
 
 def _are_codes(labels: NDArray[np.generic]) -> bool:
     """Whether labels count classes from 0, or are 0 and 1 when there are several per image."""
-    most = 1 if labels.ndim == 2 and labels.shape[1] > 1 else np.iinfo(np.int32).max
+    most = 1 if labels.shape[1:] > (1,) else np.iinfo(np.int32).max
     return not labels.size or bool(int(labels.min()) >= 0 and int(labels.max()) <= most)

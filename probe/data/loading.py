@@ -14,9 +14,10 @@ from probe.data.images import ImageArrays, images_in
 from probe.data.manifests import SUFFIXES, read_manifest
 from probe.data.published import MEDMNIST, TORCHVISION, read_medmnist, read_torchvision
 from probe.data.screening import Listed, screened
-from probe.data.splits import SPLITS
 from probe.data.table import Dataset, make_dataset
 from probe.settings import Reading
+from probe.settings.reading import SPLITS
+from probe.tasks import Classes
 
 DIGITS_SIZE = 64  # pixels; the 8 x 8 originals hold no more
 FORMS = (
@@ -56,7 +57,7 @@ def dataset(
     if not name:
         raise ProbeError(f"no data were named: give {FORMS}")
     if size is not None and not name.startswith(MEDMNIST):
-        raise ProbeError(f"size picks a version of a medmnist: data set; '{name}' is none")
+        raise ProbeError(f"size picks a version of a {MEDMNIST} data set; '{name}' is none")
     path = Path(source)
     if not _exists(path) and (name == "digits" or name.startswith((MEDMNIST, TORCHVISION))):
         return _named(name, size, seed)
@@ -96,8 +97,8 @@ def _digits(seed: int) -> Dataset:
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     ids = [f"digit-{i:04d}" for i in range(len(images))]
     labels = digits.target.astype(np.int64)
-    names = [str(name) for name in digits.target_names]
-    return make_dataset("digits", ImageArrays([images]), ids, labels, names, seed=seed, image_size=DIGITS_SIZE)
+    task = Classes([str(name) for name in digits.target_names])
+    return make_dataset("digits", ImageArrays([images]), ids, labels, task, seed=seed, image_size=DIGITS_SIZE)
 
 
 def _folder(root: Path) -> Listed:
@@ -106,17 +107,18 @@ def _folder(root: Path) -> Listed:
     found = [(split, folder.name, file) for split, place in places for folder, file in _class_files(place)]
     if not found:
         raise ProbeError(f"'{root}' holds no images in root/class/* or root/{{train,val,test}}/class/*")
-    classes, labels = np.unique([name for _, name, _ in found], return_inverse=True)
+    names = [name for _, name, _ in found]
+    task = Classes.named_in(names)
     table = min((file for file in root.iterdir() if file.suffix.lower() in SUFFIXES), default=None)
-    if len(classes) == 1 and table:
-        raise ProbeError(f"'{root}' holds a single folder of images, '{classes[0]}'; give its table, '{table}'")
+    if len(task.names) == 1 and table:
+        raise ProbeError(f"'{root}' holds a single folder of images, '{names[0]}'; give its table, '{table}'")
     files = [file for _, _, file in found]
     return Listed(
         name=root.resolve().name,
         files=files,
         ids=[file.relative_to(root).as_posix() for file in files],
-        labels=labels.astype(np.int64),
-        classes=classes.tolist(),
+        labels=task.encode(names),
+        task=task,
         splits=[split for split, _, _ in found] if parts else None,
     )
 

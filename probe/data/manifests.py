@@ -12,11 +12,11 @@ from probe.base.errors import ProbeError, reason
 from probe.base.runtime import log, optional
 from probe.data.nifti import volume_of
 from probe.data.screening import Listed, is_there
-from probe.data.table import UNKNOWN
+from probe.tasks import Classes, Labels, Task
+from probe.tasks.labels import UNKNOWN
 
 SUFFIXES = (".csv", ".parquet")
 NOT_LABELS = ("file", "id", "split", "group")
-DOUBT = "?"  # before a name in a list of them: nobody knows
 FLAGS = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "-1": UNKNOWN, "-1.0": UNKNOWN, "": UNKNOWN}
 
 
@@ -34,27 +34,27 @@ def read_manifest(path: Path, missing_ok: bool) -> Listed:
     table, files = read_files(path, missing_ok)
     if "group" in table and table["group"].eq("").any():
         raise ProbeError(f"'{path}' has no group in row {_row(path, table['group'].eq(''))}")
-    labels, classes = _labels(table, path)
+    labels, task = _labels(table, path)
     return Listed(
         name=path.parent.name if path.stem == "labels" else path.stem,
         files=files,
         ids=table["file"].tolist(),
         labels=labels,
-        classes=classes,
+        task=task,
         groups=table["group"].tolist() if "group" in table else None,
         splits=table["split"].tolist() if "split" in table else None,
     )
 
 
-def read_labels(path: Path) -> tuple[NDArray[np.int64], list[str], dict[str, list[str]]]:
-    """Labels and classes of a table without files, and of the columns id, group and split what is there.
+def read_labels(path: Path) -> tuple[NDArray[np.int64], Task, dict[str, list[str]]]:
+    """Labels of a table without files, and of the columns id, group and split what is there.
 
     The last by the names `ids`, `groups`, `splits`. Raises ProbeError as `read_manifest` does.
     """
     table = _read(path)
-    labels, classes = _labels(table, path)
+    labels, task = _labels(table, path)
     columns = {name: table[name].tolist() for name in ("id", "group", "split") if name in table}
-    return labels, classes, {f"{name}s": cells for name, cells in columns.items() if any(cells)}
+    return labels, task, {f"{name}s": cells for name, cells in columns.items() if any(cells)}
 
 
 def read_files(path: Path, missing_ok: bool) -> tuple[pd.DataFrame, list[Path]]:
@@ -99,13 +99,15 @@ def _text(cell: Any) -> str:
     return str(int(cell) if whole else cell)
 
 
-def _labels(table: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64], list[str]]:
+def _labels(table: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64], Task]:
     if "label" in table and "labels" in table:
         raise ProbeError(f"'{path}' states labels in two forms, 'label' and 'labels'; keep one")
     if "label" in table:
         return _named(table["label"], path)
     if "labels" in table:
-        return _several(table["labels"])
+        lists = table["labels"].tolist()
+        several = Labels.named_in(lists)
+        return several.encode(lists), several
     flags = [name for name in table.columns if name not in NOT_LABELS and _are_flags(table[name])]
     if not flags:
         raise ProbeError(
@@ -113,7 +115,7 @@ def _labels(table: pd.DataFrame, path: Path) -> tuple[NDArray[np.int64], list[st
             f"it has {_names(table.columns)}"
         )
     log.info("labels are the columns of 0 and 1: %s", _names(flags))
-    return table[flags].apply(lambda column: column.str.strip().map(FLAGS)).to_numpy(np.int64), flags
+    return table[flags].apply(lambda column: column.str.strip().map(FLAGS)).to_numpy(np.int64), Labels(flags)
 
 
 def _are_flags(column: "pd.Series[str]") -> bool:
@@ -121,22 +123,14 @@ def _are_flags(column: "pd.Series[str]") -> bool:
     return cells <= set(FLAGS) and any(FLAGS[cell] != UNKNOWN for cell in cells)
 
 
-def _named(column: "pd.Series[str]", path: Path) -> tuple[NDArray[np.int64], list[str]]:
+def _named(column: "pd.Series[str]", path: Path) -> tuple[NDArray[np.int64], Task]:
     column = column.str.strip()
     if (column == "").any():
         row = _row(path, column == "")
         raise ProbeError(f"'{path}' has no label in row {row}; several or none per image go in a column 'labels'")
-    classes, labels = np.unique(column.to_numpy(dtype=str), return_inverse=True)
-    return labels.astype(np.int64), classes.tolist()
-
-
-def _several(column: "pd.Series[str]") -> tuple[NDArray[np.int64], list[str]]:
-    names = [[name.strip() for name in cell.split("|") if name.strip()] for cell in column]
-    classes = sorted({name.removeprefix(DOUBT) for row in names for name in row})
-    labels = np.array([[name in row for name in classes] for row in names], dtype=np.int64)
-    unknown = np.array([[DOUBT + name in row for name in classes] for row in names], dtype=bool)
-    labels[unknown] = UNKNOWN
-    return labels.reshape(len(names), len(classes)), classes
+    names = column.tolist()
+    task = Classes.named_in(names)
+    return task.encode(names), task
 
 
 def _row(path: Path, where: "pd.Series[bool]") -> int:

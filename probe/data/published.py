@@ -18,6 +18,7 @@ from probe.data.fingerprints import FileHashes
 from probe.data.images import RULES
 from probe.data.pictures import as_rgb
 from probe.data.table import Dataset, make_dataset
+from probe.tasks import Classes
 
 MEDMNIST, TORCHVISION = "medmnist:", "torchvision:"  # before the name, as in --arch torchvision:resnet18
 
@@ -99,7 +100,7 @@ def read_torchvision(name: str, seed: int) -> Dataset:
         ImageSets(list(parts.values()), [len(part) for part in labels], root),
         [f"{split or 'image'}-{i:06d}" for split, part in zip(parts, labels, strict=True) for i in range(len(part))],
         table,
-        _class_names(next(iter(parts.values())), int(table.max()) + 1),
+        Classes(_class_names(next(iter(parts.values())), int(table.max()) + 1)),
         splits=splits if set(parts) != {""} else None,
         seed=seed,
     )

@@ -18,6 +18,7 @@ from probe.data.images import ImageFiles
 from probe.data.nifti import volume_of
 from probe.data.table import Dataset, make_dataset
 from probe.settings import Reading
+from probe.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Listed:
     files: Sequence[Path]
     ids: Sequence[str]
     labels: NDArray[np.int64]
-    classes: Sequence[str]
+    task: Task
     groups: Sequence[str] | None = None
     splits: Sequence[str] | None = None
 
@@ -59,7 +60,7 @@ def screened(listed: Listed, reading: Reading, seed: int, memory: Callable[[], F
         images,
         kept.ids,
         kept.labels,
-        kept.classes,
+        kept.task,
         groups=default_groups(images, kept.ids, memory) if kept.groups is None else kept.groups,
         splits=kept.splits,
         seed=seed,

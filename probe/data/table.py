@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probe.base.errors import ProbeError
-from probe.base.runtime import log
 from probe.data.fingerprints import FileHashes
-from probe.data.splits import SPLITS, draw_splits
-
-AVERAGES = ("macro", "micro")  # in the column of results that names the class
-UNKNOWN = -1  # a label of multi-label data that nobody has stated
+from probe.data.splits import draw_splits
+from probe.records.metric_table import AVERAGES
+from probe.settings.reading import SPLITS
+from probe.tasks import Task, kind_of
 
 
 class Images(Protocol):
@@ -40,7 +39,7 @@ class Images(Protocol):
 class Dataset:
     """Labelled images, one per row.
 
-    `labels` is (n,) with class indices or, for multi-label data, (n, classes) with 0, 1 and -1
+    `task` says what `labels` are: (n,) class indices of `Classes`, or (n, classes) of `Labels`, with 0, 1 and -1
     where a label is unknown, which is neither.
     `groups` names what must not be torn apart (patient, lesion); `splits` holds train, val or
     test; `drawn` says which of them were not given but drawn from `seed`. `image_size` in pixels
@@ -52,7 +51,7 @@ class Dataset:
     images: Images
     ids: NDArray[np.str_]
     labels: NDArray[np.int64]
-    classes: tuple[str, ...]
+    task: Task
     groups: NDArray[np.str_] | None
     splits: NDArray[np.str_]
     drawn: tuple[str, ...] = ()
@@ -64,11 +63,9 @@ class Dataset:
         return len(self.ids)
 
     @property
-    def task(self) -> str:
-        """`multilabel`, `binary` (two classes) or `multiclass`."""
-        if self.labels.ndim == 2:
-            return "multilabel"
-        return "binary" if len(self.classes) == 2 else "multiclass"
+    def classes(self) -> tuple[str, ...]:
+        """The names of the task."""
+        return self.task.names
 
     def counts(self) -> dict[str, int]:
         """Number of images per split."""
@@ -83,20 +80,18 @@ class Dataset:
             "drawn_splits": list(self.drawn),
             "grouped": self.groups is not None,
             "classes": list(self.classes),
-            "task": self.task,
+            "task": self.task.name,
             "reading": self.images.reading,
             "skipped": self.skipped,
         }
 
     def label_names(self) -> list[str]:
         """The labels in words; several of one image joined by `|`, unknown ones behind a question mark."""
-        if self.labels.ndim == 1:
-            return [self.classes[label] for label in self.labels]
-        marks = {1: "", UNKNOWN: "?"}
-        return [
-            "|".join(marks[v] + name for v, name in zip(row, self.classes, strict=True) if v)
-            for row in self.labels.tolist()
-        ]
+        return self.task.decode(self.labels)
+
+    def strata(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """What a stratified draw of some rows keeps in its shares: a number for each of them."""
+        return self.task.strata(self.labels[rows])
 
     def redraw(self, seed: int) -> Self:
         """The same images with the splits that were not given drawn from another seed."""
@@ -105,7 +100,7 @@ class Dataset:
         given = np.where(np.isin(self.splits, self.drawn), "", self.splits)
         if "train" not in self.drawn:
             given = np.where(given == "", "train", given)
-        splits = draw_splits(given, self.labels, self.groups, self.drawn, seed)
+        splits = draw_splits(given, self.strata, self.groups, self.drawn, seed)
         return replace(self, splits=splits, seed=seed)
 
 
@@ -122,7 +117,7 @@ def make_dataset(
     images: Images,
     ids: Sequence[str],
     labels: NDArray[np.int64],
-    classes: Sequence[str],
+    task: Task | Sequence[str],
     *,
     groups: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
@@ -132,49 +127,43 @@ def make_dataset(
 ) -> Dataset:
     """Check the columns of a table, draw the splits that are missing (60/20/20) and put them together.
 
-    Of several labels, those that no image is known to have are named in the log: nothing can be
-    learnt of them. Raises ProbeError for data that cannot be probed: nothing there, a single class,
-    one called as an average is, an unknown split, a group in two splits.
+    Names in place of a `task` leave it to the form of the labels: (n,) `Classes` or (n, k) `Labels`. Raises ProbeError
+    for data that cannot be probed: nothing there, a single class, one called as an average is, an unknown split, a
+    group in two splits.
     """
     if not len(ids):
         raise ProbeError(f"{name} holds no images")
     nameless = next((image for image in ids if not str(image).isprintable()), None)
     if nameless is not None:  # such as bytes that are not UTF-8
         raise ProbeError(f"{name} has an image whose name is not text: {nameless!r}; rename it")
-    _check_labels(name, labels, classes)
+    task = task if isinstance(task, Task) else kind_of(labels)(task)
+    _check_labels(name, labels, task)
     given = np.array([""] * len(ids) if splits is None else [_split_name(split, name) for split in splits])
     drawn = tuple(split for split in SPLITS if split not in given)
-    group_array = None if groups is None else np.array(groups, dtype=str)
-    final = draw_splits(given, labels, group_array, drawn, seed) if drawn or "" in given else given
     data = Dataset(
         name=name,
         images=images,
         ids=np.array(ids, dtype=str),
         labels=labels,
-        classes=tuple(classes),
-        groups=group_array,
-        splits=final,
+        task=task,
+        groups=None if groups is None else np.array(groups, dtype=str),
+        splits=given,
         drawn=drawn,
         seed=seed,
         image_size=image_size,
         skipped=tuple(skipped),
     )
+    if drawn or "" in given:
+        data = replace(data, splits=draw_splits(given, data.strata, data.groups, drawn, seed))
     _check_groups(data)
     return data
 
 
-def _check_labels(name: str, labels: NDArray[np.int64], classes: Sequence[str]) -> None:
-    taken = next((each for each in classes if each in AVERAGES), None)
+def _check_labels(name: str, labels: NDArray[np.int64], task: Task) -> None:
+    taken = next((each for each in task.names if each in AVERAGES), None)
     if taken is not None:
         raise ProbeError(f"{name} has a class '{taken}', which the averages over classes are called; rename the class")
-    several = labels.ndim == 2
-    present = (labels == 1).sum(0) if several else np.bincount(labels, minlength=len(classes))
-    if np.count_nonzero(present) < (1 if several else 2):
-        what = f"only the class '{classes[int(np.argmax(present))]}'" if present.any() else "no label at all"
-        raise ProbeError(f"{name} has {what}; telling classes apart takes at least two")
-    if several and not present.all():
-        absent = ", ".join(repr(classes[k]) for k in np.flatnonzero(present == 0).tolist())
-        log.warning("%s: no image is known to have %s, so nothing can be learnt of it", name, absent)
+    task.check_shown(labels, name)
 
 
 def _split_name(given: str, name: str) -> str:

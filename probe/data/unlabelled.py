@@ -12,6 +12,7 @@ from probe.data.images import ImageFiles, images_in
 from probe.data.loading import dataset
 from probe.data.manifests import SUFFIXES, read_files
 from probe.data.nifti import volume_of
+from probe.data.published import MEDMNIST, TORCHVISION
 from probe.data.screening import is_there, left_out
 from probe.data.table import Images
 from probe.settings import Reading
@@ -33,7 +34,7 @@ def find_images(
         table = dataset(sources[0], cache=cache, **asdict(reading))
         return table.ids.tolist(), table.images
     if reading.size is not None:
-        raise ProbeError(f"size picks a version of a medmnist: data set; '{sources[0]}' is none")
+        raise ProbeError(f"size picks a version of a {MEDMNIST} data set; '{sources[0]}' is none")
     found = [pair for source in sources for pair in _listed(Path(source), len(sources) == 1, reading)]
     if not found:
         raise ProbeError(f"no images were named: give {FORMS}")
@@ -49,7 +50,7 @@ def _is_data_set(source: str | Path) -> bool:
     path = Path(source)
     if is_there(path):
         return path.suffix.lower() == ".npz"
-    return str(source) == "digits" or str(source).startswith(("medmnist:", "torchvision:"))
+    return str(source) == "digits" or str(source).startswith((MEDMNIST, TORCHVISION))
 
 
 def _listed(path: Path, alone: bool, reading: Reading) -> list[tuple[str, Path]]:

@@ -108,8 +108,7 @@ class Features(Mapping[str, NDArray[np.floating]]):
         """The lines of `rows.csv`: what the rows of the arrays are, with the labels and splits in use now."""
         table = csv.writer(_Lines(), lineterminator="\n")
         groups = [""] * len(self.ids) if self.groups is None else self.groups
-        labels = "label" if self.labels.ndim == 1 else "labels"
-        yield table.writerow(["id", labels, "group", "split"])
+        yield table.writerow(["id", self.data.task.column, "group", "split"])
         yield from map(table.writerow, zip(self.ids, self.data.label_names(), groups, self.splits, strict=True))
 
 

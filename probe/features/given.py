@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from probe.base.errors import ProbeError, reason
 from probe.cache.manifest import NAME, read_loosely
+from probe.cache.store import ROWS
 from probe.data import Dataset, make_dataset, read_labels, read_npz
 from probe.features.features import Features
+from probe.settings.networks import STEM
+from probe.tasks import Task, kind_of
 
-ROWS = "rows.csv"
-STEM = "stem"  # what lies below the first block
 ABOUT = ("labels", "classes", "ids", "groups", "splits")  # arrays of an .npz that are no features
 
 
@@ -43,8 +44,8 @@ def _from_folder(folder: Path, seed: int) -> Features:
     paths = {tap: paths[tap] for tap in described if tap in paths} | paths
     if not (folder / ROWS).is_file():
         raise ProbeError(f"'{folder}' has no {ROWS} that says what the rows of its arrays are")
-    labels, classes, about = read_labels(folder / ROWS)
-    data = _table(folder.name, labels, classes, seed, about)
+    labels, task, about = read_labels(folder / ROWS)
+    data = _table(folder.name, labels, task, seed, about)
     origin = {"arch": folder.name, "weights": "given", "seed": seed} | manifest.get("origin", {})
     return _checked(folder, paths, data, described, origin)
 
@@ -65,17 +66,16 @@ def make_features(
     `labels` are (n,) numbers or names, or (n, classes) of 1, 0 and -1 for unknown. Splits that are not given are
     drawn from `seed`, groups whole. Raises ProbeError when the parts do not fit.
     """
-    if labels.ndim not in (1, 2) or labels.dtype.kind not in "iubU" or not labels.size:
+    if labels.dtype.kind not in "iubU" or not labels.size:
         raise ProbeError(f"{name} has labels of shape {labels.shape} and type {labels.dtype}; (n,) or (n, classes)")
-    names, codes = np.arange(labels.shape[-1]), labels
-    if labels.ndim == 1:
-        names, codes = np.unique(labels, return_inverse=True)
+    kind = kind_of(labels)
+    names, codes = kind.coded(labels)
     called = [str(each) for each in (names if classes is None else classes)]
     if len(called) != len(names):
         raise ProbeError(f"{name} names {len(called)} classes for {len(names)} of its labels")
     columns = {"ids": ids, "groups": groups, "splits": splits}
     about = {column: list(map(str, cells)) for column, cells in columns.items() if cells is not None}
-    data = _table(name, codes.astype(np.int64), called, seed, about)
+    data = _table(name, codes, kind(called), seed, about)
     return _checked(Path(name), arrays, data, {}, {"arch": name, "weights": "given", "seed": seed})
 
 
@@ -104,9 +104,7 @@ class _NoImages:
         raise ProbeError("these features came without their images")
 
 
-def _table(
-    name: str, labels: NDArray[np.int64], classes: Sequence[str], seed: int, about: dict[str, list[str]]
-) -> Dataset:
+def _table(name: str, labels: NDArray[np.int64], task: Task, seed: int, about: dict[str, list[str]]) -> Dataset:
     for column, values in about.items():
         if len(values) != len(labels):
             raise ProbeError(f"{name} has {len(labels)} labels and {len(values)} {column}")
@@ -115,7 +113,7 @@ def _table(
         _NoImages(len(labels)),
         about.get("ids") or [str(row) for row in range(len(labels))],
         labels,
-        classes,
+        task,
         groups=about.get("groups"),
         splits=about.get("splits"),
         seed=seed,

@@ -10,7 +10,6 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 from probe.base.errors import ProbeError
-from probe.base.shapes import Labels
 from probe.data import Images
 
 Rows = NDArray[np.int64]
@@ -19,14 +18,16 @@ AUGMENTS = {"light": ((0.8, 1.0), (9 / 10, 10 / 9)), "crops": ((0.08, 1.0), (3 /
 TRIES = 10
 
 
-def draw_epoch(rows: Rows, labels: Labels, sampling: str, generator: np.random.Generator) -> Rows:
-    """The rows of an epoch, in order: each once, or as many draws in which every class is as likely."""
+def draw_epoch(rows: Rows, classes: Rows | None, sampling: str, generator: np.random.Generator) -> Rows:
+    """The rows of an epoch, in order: each once, or as many draws in which every class is as likely.
+
+    `classes` (n,) are those of all images; None where an image may have several labels.
+    """
     if sampling == "plain":
         return generator.permutation(rows)
-    if labels.ndim == 2:
+    if classes is None:
         raise ProbeError("balanced sampling takes one class per image; these data are multi-label")
-    counts = np.bincount(labels[rows])
-    weights = 1 / counts[labels[rows]]
+    weights = 1 / np.bincount(classes[rows])[classes[rows]]
     return generator.choice(rows, len(rows), p=weights / weights.sum())
 
 

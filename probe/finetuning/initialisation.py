@@ -10,9 +10,11 @@ from torch import Tensor
 from probe.base.errors import ProbeError
 from probe.base.shapes import Features2d, Labels
 from probe.finetuning.strategies import Strategy
-from probe.metrics import LOWER_IS_BETTER, MACRO, ones, score
+from probe.metrics import MACRO, ones
 from probe.probes import TrainingSet, fit_paths
+from probe.records.metric_table import find_metric
 from probe.settings import ProbeGrid
+from probe.tasks import Task
 from probe.truncation import Truncated, drawn_again, head_from_probe
 from probe.truncation.heads import make_head
 from probe.truncation.slimming import halve_top
@@ -45,7 +47,7 @@ def _slim(model: Truncated, states: list[str], seed: int) -> None:
     if states[-count:] != ["slim"] * count:
         raise ProbeError("stages to be halved must be the highest, with none of full width among them")
     model.trunk = halve_top(model.trunk, count, seed)
-    model.head = make_head(model.trunk.stage(-1).place, len(model.classes), model.settings, seed)
+    model.head = make_head(model.trunk.stage(-1).place, model.task.outputs, model.settings, seed)
 
 
 def _like(tensor: Tensor, generator: torch.Generator) -> Tensor:
@@ -64,17 +66,17 @@ def start_from_probe(
 ) -> float:
     """Set the head to the linear probe of the training rows whose strength is best on those held; returns that."""
     grid = ProbeGrid().c_grid
-    found = fit_paths([TrainingSet(features, labels, grid, weights=weights)], model.task, len(model.classes))[0]
-    scores = [score_of(model, held[1], found.probabilities(held[0], i), metric) for i in range(len(grid))]
+    found = fit_paths([TrainingSet(features, labels, grid, weights=weights)], model.task)[0]
+    scores = [score_of(model.task, held[1], found.probabilities(held[0], i), metric) for i in range(len(grid))]
     best = int(np.argmax(scores))  # the strongest penalty of equals
     head_from_probe(model, found.only(best))
     return grid[best]
 
 
-def score_of(model: Truncated, labels: Labels, probabilities: NDArray[np.floating], metric: str) -> float:
+def score_of(task: Task, labels: Labels, probabilities: NDArray[np.floating], metric: str) -> float:
     """A metric's macro average, its sign such that higher is better. Raises ProbeError where it is not defined."""
-    found = score(model.task, labels, probabilities, ones(len(labels)), model.classes, metrics=[metric])
+    found = task.score(labels, probabilities, ones(len(labels)), metrics=[metric])
     value = float(found[metric, MACRO][0])
     if np.isnan(value):
         raise ProbeError(f"{metric} is not defined on the validation images: they show no class both ways")
-    return -value if metric in LOWER_IS_BETTER else value
+    return find_metric(metric).sign * value

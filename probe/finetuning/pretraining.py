@@ -63,7 +63,7 @@ def pretrain(
         table = dataset(table, seed=seed, cache=cache, **asdict(reading or Reading()))
     settings = asdict(replace(network, image_size=network.image_size or table.image_size))
     net = backbone(arch, weights, seed=seed, **settings)
-    model = truncate(net, -1, table.classes, multilabel=table.task == "multilabel", seed=seed)
+    model = truncate(net, -1, table.task, seed=seed)
     found = finetune(model, table, seed=seed, training=training, checkpoint=checkpoint, cache=cache)
     found = replace(found, rows=found.rows.assign(study=STUDY))
     if found.best_epoch == 0:

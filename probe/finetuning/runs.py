@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probe.backbones.state_dicts import hash_tensors
 from probe.base.errors import ProbeError
 from probe.base.files import digest_of
-from probe.base.lookup import check_seed, unknown
+from probe.base.lookup import check_seed
 from probe.base.runtime import default_folder, log, versions
 from probe.cache.requests import data_fingerprint
 from probe.data import Dataset, FileHashes
@@ -25,11 +25,10 @@ from probe.finetuning.devices import make_fabric
 from probe.finetuning.frozen import through_frozen
 from probe.finetuning.initialisation import draw_weights, start_from_probe
 from probe.finetuning.inputs import Pictures, Source
-from probe.finetuning.losses import balanced_weights
 from probe.finetuning.parts import check_fits
 from probe.finetuning.strategies import Strategy, find_strategy
 from probe.finetuning.training import Run
-from probe.metrics import MACRO, METRICS, score
+from probe.metrics import MACRO
 from probe.records.rows import TRAINED, frame
 from probe.scoring.rows import score_rows
 from probe.scoring.trials import whole_trial
@@ -149,10 +148,10 @@ def _probe_first(model: Truncated, data: Dataset, training: Training, source: So
         with torch.no_grad():
             pooled = [reduce(_above(model, source, x)).cpu() for x in source.batches(rows, chunks)]
         found[split] = torch.cat(pooled).numpy(), data.labels[rows]
-    weights = None
     labels = found["train"][1]
-    if training.class_weights == "balanced" and model.task != "multilabel":
-        weights = balanced_weights(labels, model.task, len(model.classes))[labels]
+    classes, weights = model.task.row_classes(labels), None
+    if training.class_weights == "balanced" and classes is not None:
+        weights = model.task.balanced_weights(labels)[classes]
     strength = start_from_probe(model, *found["train"], found["val"], training.metric, weights)
     log.info("the head starts from a linear probe, C = %g by %s on validation", strength, training.metric)
 
@@ -170,16 +169,16 @@ def _rows(
     model, grid = run.model, ProbeGrid(draws=run.training.draws, metric=run.training.metric)
     known = {
         "study": STUDY, "dataset": data.name, "arch": model.trunk.origin.arch,
-        "weights": model.trunk.origin.weights, "tap": model.tap, "task": data.task,
+        "weights": model.trunk.origin.weights, "tap": model.tap, "task": data.task.name,
         "method": TRAINED, "strategy": run.strategy.name, "seed": seed, "n_train": len(run.train),
     }  # fmt: skip
     rows, draws = [], {}
     predictions: dict[str, tuple[NDArray[Any], ...]] = {}
     for split, weighing in weigh(data, whole_trial(data, grid), grid).items():
         if len(weighing.rows):
-            probabilities = model.probabilities(run.logits(weighing.rows)).numpy()
+            probabilities = model.task.prediction(run.logits(weighing.rows)).numpy()
             targets = data.labels[weighing.rows]
-            scores = score(data.task, targets, probabilities, weighing.weights, data.classes)
+            scores = data.task.score(targets, probabilities, weighing.weights)
             rows += score_rows(scores, weighing, {**known, "split": split})
             draws[split] = scores[grid.metric, MACRO]
             if split != "train":
@@ -188,13 +187,12 @@ def _rows(
 
 
 def _check_data(model: Truncated, data: Dataset, training: Training) -> None:
-    if (model.task, model.classes) != (data.task, data.classes):
+    if model.task != data.task:
         raise ProbeError(
             f"the model is for {model.task} {', '.join(model.classes)}, and {data.name} is {data.task} "
-            f"{', '.join(data.classes)}; truncate with classes=data.classes"
+            f"{', '.join(data.classes)}; truncate with data.task"
         )
-    if training.metric not in METRICS:
-        raise unknown("metric", training.metric, METRICS)
+    data.task.wanted([training.metric])
     for split in ("train", "val"):
         if not (data.splits == split).any():
             raise ProbeError(f"{data.name} has no images in {split}; training takes train and val")

@@ -11,12 +11,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from probe.base.errors import ProbeError
+from probe.base.shapes import Labels
 from probe.data import Dataset
 from probe.finetuning.batches import Rows, cut_steps, draw_epoch
 from probe.finetuning.devices import add_up, drawing_from, share_statistics
 from probe.finetuning.initialisation import score_of
 from probe.finetuning.inputs import Source
-from probe.finetuning.losses import Objective, balanced_weights
 from probe.finetuning.parts import (
     Pull,
     make_optimizer,
@@ -28,8 +28,9 @@ from probe.finetuning.parts import (
 )
 from probe.finetuning.schedule import factor, is_over
 from probe.finetuning.strategies import Strategy
-from probe.metrics import LOWER_IS_BETTER
+from probe.records.metric_table import find_metric
 from probe.settings import Training
+from probe.tasks import Task
 from probe.truncation import Truncated
 
 PROBED = 5  # batches that relative gradient norms are averaged over
@@ -56,9 +57,9 @@ class Run:
         self.model, self.strategy, self.training = model, strategy, training
         self.fabric, self.source, self.seed = fabric, source, seed
         self.train, self.val = (np.flatnonzero(data.splits == split) for split in ("train", "val"))
-        self.labels = data.labels
+        self.labels, self.classes = data.labels, data.task.row_classes(data.labels)
         self.targets = torch.from_numpy(data.labels).to(fabric.device)
-        self.objective = Objective(model.task, _class_weights(model, data.labels[self.train], training, fabric.device))
+        self.class_weights = _class_weights(model.task, data.labels[self.train], training, fabric.device)
         self.steps = cut_steps(len(self.train), training.batch_size, fabric.world_size * training.accumulate)
         self.optimizer = make_optimizer(param_groups(model, strategy, training), training)
         self.stepper: Any = fabric.setup_optimizers(self.optimizer)  # scales gradients of float16 back
@@ -101,7 +102,7 @@ class Run:
         """(n, k) of some rows, in eval mode, on the CPU."""
         size, world, rank = self.training.batch_size, self.fabric.world_size, self.fabric.global_rank
         chunks = [np.arange(at, min(at + size, len(rows))) for at in range(0, len(rows), size)][rank::world]
-        found = torch.zeros(len(rows), len(self.model.classes), device=self.fabric.device)
+        found = torch.zeros(len(rows), self.model.task.outputs, device=self.fabric.device)
         self.model.eval()
         with torch.no_grad():
             for chunk, x in zip(chunks, self.source.batches(rows, chunks), strict=True):
@@ -118,7 +119,7 @@ class Run:
 
     def _train(self, epoch: int) -> tuple[float, float]:
         """One pass over the training images: mean loss of its steps, and the last learning rate."""
-        order = draw_epoch(self.train, self.labels, self.training.sampling, np.random.default_rng((self.seed, epoch)))
+        order = draw_epoch(self.train, self.classes, self.training.sampling, np.random.default_rng((self.seed, epoch)))
         set_modes(self.model, self.strategy, epoch)
         if self.strategy.adaptive:
             self._adapt(order, epoch)
@@ -141,11 +142,12 @@ class Run:
 
     def _gradients(self, order: Rows, step: Sequence[Rows], inputs: Any) -> float:
         """Leave the gradient of a whole step's loss in the parameters; returns the loss."""
-        mass = self.objective.mass(self._targets(order[np.concatenate(step)])) or 1.0  # no label of it may be known
+        task, weights, smoothing = self.model.task, self.class_weights, self.training.label_smoothing
+        mass = task.mass(self._targets(order[np.concatenate(step)]), weights) or 1.0  # no label of it may be known
         total = torch.zeros((), device=self.fabric.device)
         for part in self._mine([step]):
             logits = self._forward(next(inputs))
-            loss = self.objective.total(logits, self._targets(order[part]), self.training.label_smoothing) / mass
+            loss = task.loss(logits, self._targets(order[part]), weights, smoothing)[0] / mass
             self.fabric.backward(loss)
             total += loss.detach()
         if self.pull is not None:
@@ -175,16 +177,16 @@ class Run:
     def _note(self, epoch: int, loss: float, lr: float, start: float) -> None:
         """Score validation, and keep the weights if they are the best so far."""
         logits, labels = self.logits(self.val), torch.from_numpy(self.labels[self.val])
-        weights = self.objective.weights
-        plain = Objective(self.model.task, None if weights is None else weights.cpu())
-        held = float(plain.total(logits, labels)) / plain.mass(labels)
+        weights, task = self.class_weights, self.model.task
+        loss_held, mass = task.loss(logits, labels, None if weights is None else weights.cpu())
+        held = float(loss_held) / mass
         self._check(held, f"the validation after epoch {epoch}", lr)
         metric = self.training.metric
-        value = score_of(self.model, self.labels[self.val], self.model.probabilities(logits).numpy(), metric)
-        sign = -1 if metric in LOWER_IS_BETTER else 1
+        probabilities = task.prediction(logits).numpy()
+        value = find_metric(metric).sign * score_of(task, self.labels[self.val], probabilities, metric)
         seconds = time.perf_counter() - start
         self.history.append(
-            {"epoch": epoch, "lr": lr, "train_loss": loss, "val_loss": held, self._scored: sign * value,
+            {"epoch": epoch, "lr": lr, "train_loss": loss, "val_loss": held, self._scored: value,
              "seconds": seconds}
         )  # fmt: skip
         if self.best_epoch == epoch:
@@ -202,7 +204,7 @@ class Run:
         return f"val_{self.training.metric}"
 
     def _scores(self) -> list[float]:
-        sign = -1 if self.training.metric in LOWER_IS_BETTER else 1
+        sign = find_metric(self.training.metric).sign
         return [sign * line[self._scored] for line in self.history]
 
     def _losses(self) -> list[float]:
@@ -241,10 +243,10 @@ class Run:
         return None if self.fabric.is_global_zero else True
 
 
-def _class_weights(model: Truncated, labels: Any, training: Training, device: torch.device) -> Tensor | None:
+def _class_weights(task: Task, labels: Labels, training: Training, device: torch.device) -> Tensor | None:
     if training.class_weights == "none":
         return None
-    return torch.from_numpy(balanced_weights(labels, model.task, len(model.classes))).to(device)
+    return torch.from_numpy(task.balanced_weights(labels)).to(device)
 
 
 def _copy(model: Truncated) -> dict[str, Tensor]:

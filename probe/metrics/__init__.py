@@ -1,17 +1,19 @@
 """Scores of predicted probabilities, for many weightings of the same rows at once."""
 
-from probe.metrics.names import MACRO, MICRO, Scores
+from probe.metrics.names import Scores
 from probe.metrics.ranking import weighted_auroc, weighted_average_precision
-from probe.metrics.scores import LOWER_IS_BETTER, METRICS, ones, score, unscored
+from probe.metrics.scores import class_scores, label_scores, one_against_rest, ones, unscored
+from probe.records.metric_table import MACRO, METRICS, MICRO
 
 __all__ = [
-    "LOWER_IS_BETTER",
     "MACRO",
     "METRICS",
     "MICRO",
     "Scores",
+    "class_scores",
+    "label_scores",
+    "one_against_rest",
     "ones",
-    "score",
     "unscored",
     "weighted_auroc",
     "weighted_average_precision",

@@ -4,11 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.base.shapes import Answers, Counts, Decisions
-from probe.metrics.names import MACRO, MICRO, Scores, by_class
+from probe.metrics.names import Scores, by_class
 from probe.metrics.sums import add_columns, ratio
-
-DECISIONS = ("accuracy", "balanced_accuracy", "recall", "f1")
-KAPPA = "quadratic_kappa"
+from probe.records.metric_table import MACRO, MICRO
 
 
 def decision_scores(

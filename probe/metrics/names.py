@@ -4,9 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.metrics.sums import mean_of_defined
-
-MACRO = "macro"  # the mean over classes; where a metric is not per class, all there is
-MICRO = "micro"  # the answers of all classes pooled
+from probe.records.metric_table import MACRO
 
 Scores = dict[tuple[str, str], NDArray[np.float64]]
 

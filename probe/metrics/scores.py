@@ -4,51 +4,74 @@ A bootstrap draw is a weighting: how often each row was drawn. The plain score i
 every weight 1, so a score and its interval come from the same code.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 
 from probe.base.errors import ProbeError
-from probe.base.lookup import unknown
 from probe.base.shapes import Answers, Counts, Labels, Probabilities, RowWeights
-from probe.metrics.calibration import CALIBRATION, label_probability_scores, probability_scores
-from probe.metrics.decisions import DECISIONS, KAPPA, decision_scores, quadratic_kappa
-from probe.metrics.names import MACRO, MICRO, Scores, by_class
+from probe.metrics.calibration import label_probability_scores, probability_scores
+from probe.metrics.decisions import decision_scores, quadratic_kappa
+from probe.metrics.names import Scores, by_class
 from probe.metrics.ranking import RANKING, Question, trace_curves
+from probe.records.metric_table import MACRO, METRICS, MICRO
 
-METRICS = (*RANKING, *DECISIONS, *CALIBRATION, KAPPA)
-LOWER_IS_BETTER = frozenset(CALIBRATION)
+DECISIONS = {name for name, metric in METRICS.items() if metric.judges == "decisions" and not metric.ordered}
+CALIBRATION = {name for name, metric in METRICS.items() if metric.judges == "probabilities"}
+KAPPA = "quadratic_kappa"
 BLOCK = 2**22  # numbers held at once per array of the curves, about 30 MB
 
 
-def score(
-    task: str,
-    labels: Labels,
+def class_scores(
+    labels: Labels, probabilities: Probabilities, weights: RowWeights, classes: tuple[str, ...], wanted: Collection[str]
+) -> Scores:
+    """The `wanted` metrics of rows with one class each: macro, micro and per class, (b,) for b weightings (b, n).
+
+    Ranking metrics are one class against the rest, of two classes the second. Macro is the plain mean over the classes
+    that have both positive and negative rows in the weighting, NaN if none has; `unscored` names those that never
+    have. Raises ProbeError for probabilities (n, k) of another shape, or that are not finite.
+    """
+    check_probabilities(labels, probabilities, classes)
+    answers = one_against_rest(labels, len(classes))
+    decided = probabilities.argmax(1)
+    judged = slice(1, None) if len(classes) == 2 else slice(None)
+
+    def block(counts: Counts) -> Scores:
+        scores = _ranking_scores(answers[:, judged], probabilities[:, judged], counts, classes[judged], wanted)
+        if DECISIONS & set(wanted):
+            chosen = one_against_rest(decided, len(classes)) == 1
+            scores |= decision_scores(answers, chosen, counts, classes, one_each=True)
+        if CALIBRATION & set(wanted):
+            scores |= probability_scores(labels, probabilities, counts)
+        if KAPPA in wanted:
+            scores[KAPPA, MACRO] = quadratic_kappa(labels, decided, counts)
+        return scores
+
+    return _in_blocks(block, weights, labels.size, wanted)
+
+
+def label_scores(
+    answers: Answers,
     probabilities: Probabilities,
     weights: RowWeights,
     classes: tuple[str, ...],
-    *,
-    metrics: Collection[str] | None = None,
-    ordinal: bool = False,
+    wanted: Collection[str],
 ) -> Scores:
-    """The metrics, macro, micro and per class, for each of the b weightings; shape (b,) each.
+    """The `wanted` metrics of rows with several labels each; see `class_scores`.
 
-    `task` is binary, multiclass or multilabel. `metrics` names those wanted; by default all of
-    `METRICS`, quadratic kappa only when the classes are `ordinal`. Ranking metrics are one class
-    against the rest, of two classes the second; unknown labels (-1) of multi-label data are left
-    out label by label. Macro is the plain mean over the classes that have both positive and
-    negative rows in the weighting, NaN if none has; `unscored` names those that never have.
-    Raises ProbeError for an unknown metric, for labels that do not fit the probabilities, and for
-    probabilities that are not finite.
+    Every label is a question of its own. Unknown answers (-1) are left out label by label.
     """
-    _check(task, labels, probabilities, classes)
-    wanted = _wanted(metrics, task, ordinal)
-    step = max(64, BLOCK // labels.size)
-    blocks = [
-        _score_block(task, labels, probabilities, np.ascontiguousarray(weights[at : at + step].T), classes, wanted)
-        for at in range(0, len(weights), step)
-    ]
-    return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0] if key[0] in wanted}
+    check_probabilities(answers, probabilities, classes)
+
+    def block(counts: Counts) -> Scores:
+        scores = _ranking_scores(answers, probabilities, counts, classes, wanted)
+        if DECISIONS & set(wanted):
+            scores |= decision_scores(answers, probabilities > 0.5, counts, classes, one_each=False)
+        if CALIBRATION & set(wanted):
+            scores |= label_probability_scores(answers, probabilities, counts, classes)
+        return scores
+
+    return _in_blocks(block, weights, answers.size, wanted)
 
 
 def ones(rows: int) -> RowWeights:
@@ -56,9 +79,14 @@ def ones(rows: int) -> RowWeights:
     return np.ones((1, rows), np.float32)  # whole numbers, as of bootstrap draws: exact
 
 
-def unscored(task: str, labels: Labels, classes: tuple[str, ...]) -> dict[str, str]:
+def one_against_rest(labels: Labels, classes: int) -> Answers:
+    """Per row and class 1 or 0, from the class of each row (n,)."""
+    answers: Answers = (labels[:, None] == np.arange(classes)).astype(np.int64)
+    return answers
+
+
+def unscored(answers: Answers, classes: tuple[str, ...]) -> dict[str, str]:
     """The classes that the averages leave out, and what each lacks: `positive`, `negative` or `known` rows."""
-    answers = one_against_rest(task, labels, classes)
     lacking = {}
     for name, column in zip(classes, answers.T, strict=True):
         missing = [kind for kind, value in (("positive", 1), ("negative", 0)) if value not in column]
@@ -67,43 +95,27 @@ def unscored(task: str, labels: Labels, classes: tuple[str, ...]) -> dict[str, s
     return lacking
 
 
-def one_against_rest(task: str, labels: Labels, classes: tuple[str, ...]) -> Answers:
-    """Per row and class 1, 0 or, unknown, -1."""
-    if task == "multilabel":
-        return labels
-    answers: Answers = (labels[:, None] == np.arange(len(classes))).astype(np.int64)
-    return answers
+def check_probabilities(labels: Labels, probabilities: Probabilities, classes: tuple[str, ...]) -> None:
+    """Raise ProbeError for probabilities that are not one per row and class, or not finite."""
+    if probabilities.shape != (len(labels), len(classes)):
+        raise ProbeError(f"probabilities are {probabilities.shape}, not {len(labels)} rows by {len(classes)} classes")
+    if not np.isfinite(probabilities).all():
+        raise ProbeError("a probe gave probabilities that are not finite")
 
 
-def _score_block(
-    task: str,
-    labels: Labels,
-    probabilities: Probabilities,
-    counts: Counts,
-    classes: tuple[str, ...],
-    wanted: frozenset[str],
-) -> Scores:
-    answers, several = one_against_rest(task, labels, classes), task == "multilabel"
-    scores: Scores = {}
-    if wanted & set(RANKING):
-        second = slice(1, None) if task == "binary" else slice(None)
-        scores |= _ranking_scores(answers[:, second], probabilities[:, second], counts, classes[second], wanted)
-    if wanted & set(DECISIONS):
-        decided = probabilities > 0.5 if several else one_against_rest(task, probabilities.argmax(1), classes) == 1
-        scores |= decision_scores(answers, decided, counts, classes, one_each=not several)
-    if wanted & set(CALIBRATION) and several:
-        scores |= label_probability_scores(answers, probabilities, counts, classes)
-    elif wanted & set(CALIBRATION):
-        scores |= probability_scores(labels, probabilities, counts)
-    if KAPPA in wanted:
-        scores[KAPPA, MACRO] = quadratic_kappa(labels, probabilities.argmax(1), counts)
-    return scores
+def _in_blocks(block: Callable[[Counts], Scores], weights: RowWeights, size: int, wanted: Collection[str]) -> Scores:
+    """The scores of all weightings, computed for a few of them at a time."""
+    step = max(64, BLOCK // size)
+    blocks = [block(np.ascontiguousarray(weights[at : at + step].T)) for at in range(0, len(weights), step)]
+    return {key: np.concatenate([each[key] for each in blocks]) for key in blocks[0] if key[0] in wanted}
 
 
 def _ranking_scores(
-    answers: Answers, scored: Probabilities, counts: Counts, classes: tuple[str, ...], wanted: frozenset[str]
+    answers: Answers, scored: Probabilities, counts: Counts, classes: tuple[str, ...], wanted: Collection[str]
 ) -> Scores:
     """Per class, macro and, of more than one class, micro; a class without both kinds of rows is NaN."""
+    if not set(RANKING) & set(wanted):
+        return {}
     defined = np.flatnonzero((answers == 1).any(0) & (answers == 0).any(0))
     questions = [_question(answers[:, [k]], scored[:, [k]]) for k in defined]
     if len(classes) > 1 and len(defined):
@@ -124,24 +136,3 @@ def _ranking_scores(
 def _question(answers: Answers, scored: Probabilities) -> Question:
     rows, columns = np.nonzero(answers >= 0)
     return Question(answers[rows, columns] == 1, scored[rows, columns], rows)
-
-
-def _wanted(metrics: Collection[str] | None, task: str, ordinal: bool) -> frozenset[str]:
-    if metrics is None:
-        return frozenset(METRICS if ordinal else METRICS[:-1])
-    for name in metrics:
-        if name not in METRICS:
-            raise unknown("metric", name, METRICS)
-    if KAPPA in metrics and task == "multilabel":
-        raise ProbeError(f"{KAPPA} takes one class per image, in order; these data are multi-label")
-    return frozenset(metrics)
-
-
-def _check(task: str, labels: Labels, probabilities: Probabilities, classes: tuple[str, ...]) -> None:
-    if probabilities.shape != (len(labels), len(classes)):
-        raise ProbeError(f"probabilities are {probabilities.shape}, not {len(labels)} rows by {len(classes)} classes")
-    if not np.isfinite(probabilities).all():
-        raise ProbeError("a probe gave probabilities that are not finite")
-    low, high = (-1, 1) if task == "multilabel" else (0, len(classes) - 1)
-    if labels.size and not low <= labels.min() <= labels.max() <= high:
-        raise ProbeError(f"labels of {task} data lie between {low} and {high}, not {labels.min()} and {labels.max()}")

@@ -9,6 +9,7 @@ from torch import Tensor
 from probe.base.errors import ProbeError
 from probe.base.shapes import Labels, ProbabilitiesAt
 from probe.probes.readout import Readable, blocks, check_finite, named, shown_and_known
+from probe.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Centroids:
     `center` and `scale` (d,) are what the features are standardised with.
     """
 
-    task: str
+    task: Task
     center: Tensor
     scale: Tensor
     weights: Tensor
@@ -35,14 +36,11 @@ class Centroids:
         found = np.empty((1, len(features), len(self.bias)))
         for place, rows in blocks(features):
             logits = (rows.to(self.center) - self.center) / self.scale @ self.weights.T + self.bias
-            each = logits.sigmoid() if self.task == "multilabel" else logits.softmax(1)
-            found[0, place] = each.cpu().numpy()
+            found[0, place] = self.task.prediction(logits).cpu().numpy()
         return found[which]
 
 
-def fit_centroids(
-    features: Readable, labels: Labels, task: str, classes: int, *, name: str = "", device: str = "cpu"
-) -> Centroids:
+def fit_centroids(features: Readable, labels: Labels, task: Task, *, name: str = "", device: str = "cpu") -> Centroids:
     """Read-out by the nearest class mean of standardised features (m, d).
 
     The probability of a class is the softmax over classes of minus half the squared distance to its mean
@@ -57,12 +55,12 @@ def fit_centroids(
     if not len(features):
         raise ProbeError(named(name, "no training rows, so there are no class means"))
     check_finite(features, name)
-    shown, known = shown_and_known(labels, task, classes)
+    shown, known = shown_and_known(labels, task)
     center, scale = _moments(features)
     kinds = torch.cat([shown, known - shown], 1).to(center)
     sums = torch.stack([kinds[place].T @ ((rows - center) / scale) for place, rows in blocks(features)]).sum(0)
     (weights, others), (bias, shift) = (each.tensor_split(2) for each in _against_origin(sums, kinds.sum(0)))
-    if task == "multilabel":
+    if task.independent:
         learnt = bias.isfinite() & shift.isfinite()
         weights = torch.where(learnt[:, None], weights - others, 0)
         bias = torch.where(learnt, bias - shift, torch.where(bias.isfinite(), torch.inf, -torch.inf))

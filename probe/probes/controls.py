@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.features import Features
-from probe.metrics import LOWER_IS_BETTER, MACRO, score
+from probe.metrics import MACRO
 from probe.probes.fitting import Fitted, job_of, score_members
 from probe.probes.methods import Job
+from probe.records.metric_table import find_metric
 from probe.scoring.rows import Rows, describe, score_rows
 from probe.scoring.trials import Trial
 from probe.scoring.weighing import Weighing, mixture
@@ -44,7 +45,7 @@ def control_rows(
             named = known | {"method": f"{method}, {NAMES[kind]}"}
             rows += score_rows({(metric, MACRO): line}, weighing, named)
             if kind == "permuted":
-                gain = (real[tap["tap"]][: len(line)] - line) * (-1 if metric in LOWER_IS_BETTER else 1)
+                gain = (real[tap["tap"]][: len(line)] - line) * find_metric(metric).sign
                 rows += score_rows({(f"{metric}_{SELECTIVITY}", MACRO): gain}, weighing, known | {"method": method})
     return rows
 
@@ -52,13 +53,9 @@ def control_rows(
 def majority_rows(features: Features, trial: Trial, weighing: Weighing, ordinal: bool) -> Rows:
     """Scores on test of knowing nothing but how frequent each class is in training."""
     data = features.data
-    labels = data.labels[trial.seen]
-    if data.task == "multilabel":
-        share = (labels == 1).sum(0) / np.maximum((labels >= 0).sum(0), 1)
-    else:
-        share = np.bincount(labels, minlength=len(data.classes)) / len(labels)
-    predicted = np.tile(share, (len(trial.test), 1))
-    scores = score(data.task, data.labels[trial.test], predicted, weighing.weights, data.classes, ordinal=ordinal)
+    shown, stated = data.task.counts(data.labels[trial.seen])
+    predicted = np.tile(shown / np.maximum(stated, 1), (len(trial.test), 1))
+    scores = data.task.score(data.labels[trial.test], predicted, weighing.weights, ordinal=ordinal)
     known = describe(features, {}, trial.n_train, "control") | {"split": "test", "seed": trial.seed}
     return score_rows(scores, weighing, known | {"method": "majority"})
 

@@ -14,6 +14,7 @@ from probe.base.shapes import Features2d, Labels, Probabilities
 from probe.probes.linear import Path, fit_path
 from probe.probes.mlp import MLPSet, fit_mlps
 from probe.settings import MLPSetting
+from probe.tasks import Task, kind_of
 
 
 class _Probe(ClassifierMixin, BaseEstimator):
@@ -22,21 +23,16 @@ class _Probe(ClassifierMixin, BaseEstimator):
     def _taken_in(self, X: ArrayLike, y: ArrayLike) -> tuple[Features2d, Labels]:  # noqa: N803
         """Features and codes of the labels; sets `classes_` and `task_`."""
         rows, given = validate_data(self, X, y, multi_output=True)
-        several = given.ndim == 2
-        codes = given
-        self.classes_: NDArray[np.generic] = np.arange(given.shape[-1])
-        if not several:
-            self.classes_, codes = np.unique(given, return_inverse=True)
-        self.task_ = "multilabel" if several else "binary" if len(self.classes_) == 2 else "multiclass"
-        return rows, codes.astype(np.int64)
+        kind = kind_of(given)
+        self.classes_, codes = kind.coded(given)
+        self.task_ = kind(self.classes_.tolist())
+        return rows, codes
 
     def predict(self, X: ArrayLike) -> NDArray[np.generic]:  # noqa: N803
         """The most probable class, or for multi-label data the labels more probable than not."""
-        probabilities: Probabilities = self.predict_proba(X)
-        if self.task_ == "multilabel":
-            return np.asarray(probabilities > 0.5, np.int64)
-        chosen: NDArray[np.generic] = self.classes_[probabilities.argmax(1)]
-        return chosen
+        decided = self.task_.decide(self.predict_proba(X))
+        codes = self.task_.row_classes(decided)
+        return decided if codes is None else self.classes_[codes]
 
 
 class LinearProbe(_Probe):
@@ -70,14 +66,14 @@ class LinearProbe(_Probe):
         if sample_weight is not None:
             check_consistent_length(rows, sample_weight)
             weights = weights * np.asarray(sample_weight, np.float64)
-        k, start = len(self.classes_), (last.coef[0], last.intercept[0]) if last else None
-        self.path_ = fit_path(rows, codes, self.task_, k, (self.C,), weights=weights, start=start)
+        start = (last.coef[0], last.intercept[0]) if last else None
+        self.path_ = fit_path(rows, codes, self.task_, (self.C,), weights=weights, start=start)
         self.coef_, self.intercept_ = self.path_.coef[0], self.path_.intercept[0]
         self.n_iter_ = self.path_.iterations
         self.converged_ = bool(self.path_.converged[0])
         return self
 
-    def _kind(self) -> tuple[str, list[Any], int]:
+    def _kind(self) -> tuple[Task, list[Any], int]:
         """What the next fit must be of, to begin where this one ended."""
         return self.task_, self.classes_.tolist(), self.n_features_in_
 
@@ -124,10 +120,10 @@ class MLPProbe(_Probe):
         share, seed = given.pop("validation_fraction"), given.pop("seed")
         train, held = np.arange(len(rows)), None
         if share is not None:
-            by = None if self.task_ == "multilabel" else codes
+            by = self.task_.row_classes(codes)
             train, held = train_test_split(train, test_size=share, random_state=seed, stratify=by)
         whole = MLPSet(rows, codes, [MLPSetting(**given)], train, held)
-        (self.mlps_,) = fit_mlps([whole], [seed], self.task_, len(self.classes_))
+        (self.mlps_,) = fit_mlps([whole], [seed], self.task_)
         self.n_epochs_ = int(self.mlps_.epochs[0, 0])
         return self
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from probe.base.errors import ProbeError
 from probe.base.shapes import RowWeights
 from probe.features import Features
-from probe.metrics import LOWER_IS_BETTER, MACRO, Scores, ones, score
+from probe.metrics import MACRO, Scores, ones
 from probe.probes.methods import Job, Method
 from probe.probes.readout import Readable
+from probe.records.metric_table import find_metric
 from probe.scoring.trials import Trial
 
 
@@ -91,7 +92,7 @@ def score_members(
 ) -> Scores:
     """The scores of several predictions (members, n, classes) of the same rows, averaged."""
     data = features.data
-    found = [score(data.task, data.labels[rows], each, weights, data.classes, **extra) for each in members]
+    found = [data.task.score(data.labels[rows], each, weights, **extra) for each in members]
     return {key: np.mean([scores[key] for scores in found], axis=0) for key in found[0]}
 
 
@@ -118,4 +119,4 @@ def _best(features: Features, tap: str, trial: Trial, method: Method[Any, Any], 
             f"no class of the validation images of {features.data.name} has both positive and negative ones; "
             "nothing can be chosen"
         )
-    return int(np.argmin(scores) if metric in LOWER_IS_BETTER else np.argmax(scores))
+    return int(np.argmax(find_metric(metric).sign * np.array(scores)))

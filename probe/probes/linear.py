@@ -15,7 +15,8 @@ from probe.base.shapes import Features2d, Labels, ProbabilitiesAt
 from probe.probes.designs import Design, Raw, Stack, Stream
 from probe.probes.readout import Readable
 from probe.probes.solver import TOLERANCE, Solutions, Targets, solve
-from probe.probes.targets import Target, about, as_probabilities
+from probe.probes.targets import Target, about
+from probe.tasks import Task
 
 TOGETHER = 4_000_000  # logits held at a time, of all the designs that are solved side by side
 
@@ -29,7 +30,7 @@ class Path:
     how many it took to solve all problems side by side with these.
     """
 
-    task: str
+    task: Task
     coef: NDArray[np.float64]
     intercept: NDArray[np.float64]
     gap: NDArray[np.float64]
@@ -52,7 +53,7 @@ class Path:
             x = torch.as_tensor(features).double()
             coef, intercept = (torch.from_numpy(each[strength]).to(x) for each in (self.coef, self.intercept))
             logits = x @ coef.mT + intercept[..., None, :]
-            return as_probabilities(logits, self.task)
+            return self.task.prediction(logits).cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,16 @@ class TrainingSet:
         """Indices of the rows."""
         return np.arange(len(self.labels)) if self.rows is None else np.asarray(self.rows)
 
-    def target(self, task: str, classes: int) -> Target:
+    def target(self, task: Task) -> Target:
         """What the rows show. Raises ProbeError for rows of a single class, and for weights that are not."""
         weights = None if self.weights is None else np.asarray(self.weights)[self.chosen]
-        return Target(self.labels[self.chosen], task, classes, weights)
+        return Target(self.labels[self.chosen], task, weights)
 
 
 def fit_path(
     features: Features2d,
     labels: Labels,
-    task: str,
-    classes: int,
+    task: Task,
     strengths: Sequence[float],
     *,
     weights: NDArray[np.floating] | None = None,
@@ -96,17 +96,17 @@ def fit_path(
 ) -> Path:
     """Fit `make_pipeline(StandardScaler(), LogisticRegression(C))` for every C of `strengths`; see `fit_paths`."""
     whole = TrainingSet(features, labels, strengths, weights=weights, start=start)
-    return fit_paths([whole], task, classes, device=device)[0]
+    return fit_paths([whole], task, device=device)[0]
 
 
-def fit_paths(sets: Sequence[TrainingSet], task: str, classes: int, *, device: str = "cpu") -> list[Path]:
+def fit_paths(sets: Sequence[TrainingSet], task: Task, *, device: str = "cpu") -> list[Path]:
     """Fit probes to several training sets - folds, seeds, taps - as batched problems, on a CPU one for each core.
 
     Every set asks for as many strengths. Features are standardised over all rows of a set, whatever their
     weights. A class or label that a set does not show both ways cannot be learnt: its probability is then what
     the rows show (0 or 1). Raises ProbeError for features that are not finite and for rows of a single class.
     """
-    targets = [about(each.name, partial(each.target, task, classes)) for each in sets]
+    targets = [about(each.name, partial(each.target, task)) for each in sets]
 
     def fit(group: list[int]) -> list[tuple[int, Path]]:
         with one_thread():
@@ -122,7 +122,7 @@ def fit_paths(sets: Sequence[TrainingSet], task: str, classes: int, *, device: s
 
 
 def _fit_group(
-    sets: Sequence[TrainingSet], targets: Sequence[Target], group: list[int], task: str, device: str
+    sets: Sequence[TrainingSet], targets: Sequence[Target], group: list[int], task: Task, device: str
 ) -> list[tuple[int, Path]]:
     designs = [about(sets[i].name, partial(Design, sets[i].features, sets[i].chosen, device)) for i in group]
     strengths = torch.from_numpy(np.array([sets[i].strengths for i in group], np.float64)).to(device)
@@ -130,7 +130,7 @@ def _fit_group(
     starts = torch.zeros(*strengths.shape, *targets[0].learnt.shape, products.spread.shape[1], device=device)
     for slot, i in enumerate(group):
         _begin(starts[slot], sets[i].start, designs[slot], targets[i])
-    found = solve(products, _batch([targets[i] for i in group], task, device), strengths, starts.flatten(1, 2))
+    found = solve(products, _batch([targets[i] for i in group], device), strengths, starts.flatten(1, 2))
     return [(i, _path(found, slot, designs[slot], targets[i], task)) for slot, i in enumerate(group)]
 
 
@@ -143,7 +143,7 @@ def _begin(weights: Tensor, start: Raw | None, design: Design, target: Target) -
         weights[..., : design.rank], weights[..., -1] = turned[..., :-1], turned[..., -1]
 
 
-def _batch(targets: Sequence[Target], task: str, device: str) -> Targets:
+def _batch(targets: Sequence[Target], device: str) -> Targets:
     """Targets of several designs, padded to the rows of the longest."""
     first, rows = targets[0], max(each.shown.shape[2] for each in targets)
     shown = torch.zeros(len(targets), *first.shown.shape[:2], rows)
@@ -152,7 +152,7 @@ def _batch(targets: Sequence[Target], task: str, device: str) -> Targets:
         shown[i, ..., : each.shown.shape[2]] = torch.from_numpy(each.shown)
         weights[i, ..., : each.shown.shape[2]] = torch.from_numpy(each.weights)
     learnt = torch.from_numpy(np.stack([each.learnt for each in targets]))[..., None]
-    return Targets(shown.to(device), weights.to(device), learnt.to(device) if task == "multiclass" else None)
+    return Targets(shown.to(device), weights.to(device), learnt.to(device) if first.multinomial else None)
 
 
 def _groups(sets: Sequence[TrainingSet], classes: int) -> list[list[int]]:
@@ -171,7 +171,7 @@ def _groups(sets: Sequence[TrainingSet], classes: int) -> list[list[int]]:
     return groups
 
 
-def _path(found: Solutions, slot: int, design: Design, target: Target, task: str) -> Path:
+def _path(found: Solutions, slot: int, design: Design, target: Target, task: Task) -> Path:
     """Fold what was found for one design back to raw units."""
     weights = found.weights[slot].flatten(1, 2)
     coef, shift = design.raw(weights[..., : design.rank])

@@ -18,6 +18,7 @@ from probe.probes.mlp import MLPs, MLPSet, fit_mlps
 from probe.probes.neighbours import Neighbours, fit_neighbours
 from probe.probes.readout import Readable
 from probe.settings import MLPSetting, ProbeGrid
+from probe.tasks import Task
 
 Found = TypeVar("Found")  # read-outs fitted to one set of rows, at every setting
 Setting = TypeVar("Setting")
@@ -37,8 +38,8 @@ class Job:
 class Method(ABC, Generic[Found, Setting]):
     """One kind of read-out; settings run from the plainest to the most flexible."""
 
-    def __init__(self, grid: ProbeGrid, task: str, classes: int, *, seed: int = 0, device: str = "cpu") -> None:
-        self.grid, self.task, self.classes, self.seed, self.device = grid, task, classes, seed, device
+    def __init__(self, grid: ProbeGrid, task: Task, *, seed: int = 0, device: str = "cpu") -> None:
+        self.grid, self.task, self.seed, self.device = grid, task, seed, device
 
     def check(self, rows: int) -> None:
         """Raise ProbeError when so many training rows are too few for every setting."""
@@ -99,7 +100,7 @@ class Linear(Method[Path, float]):
             TrainingSet(job.features, job.labels, tried, job.rows, name=job.name)
             for job, tried in zip(jobs, strengths, strict=True)
         ]
-        return fit_paths(sets, self.task, self.classes, device=self.device)
+        return fit_paths(sets, self.task, device=self.device)
 
 
 class MLP(Method[MLPs, MLPSetting]):
@@ -138,7 +139,7 @@ class MLP(Method[MLPs, MLPSetting]):
 
     def _fit(self, sets: Sequence[MLPSet]) -> list[MLPs]:
         seeds = [self.seed * self.grid.mlp_seeds + start for start in range(self.grid.mlp_seeds)]
-        return fit_mlps(sets, seeds, self.task, self.classes, device=self.device)
+        return fit_mlps(sets, seeds, self.task, device=self.device)
 
 
 class KNN(Method[Neighbours, int]):
@@ -171,17 +172,14 @@ class KNN(Method[Neighbours, int]):
 
     def _fit(self, job: Job, ks: Sequence[int]) -> Neighbours:
         x, y = job.features[job.rows], job.labels[job.rows]
-        return fit_neighbours(x, y, self.task, self.classes, ks, name=job.name, device=self.device)
+        return fit_neighbours(x, y, self.task, ks, name=job.name, device=self.device)
 
 
 class NCM(Method[Centroids, None]):
     """The nearest class mean, which has nothing to choose."""
 
     def fit(self, jobs: Sequence[Job]) -> list[Centroids]:
-        return [
-            fit_centroids(job.features[job.rows], job.labels[job.rows], self.task, self.classes, name=job.name)
-            for job in jobs
-        ]
+        return [fit_centroids(job.features[job.rows], job.labels[job.rows], self.task, name=job.name) for job in jobs]
 
     def settle(self, found: Sequence[Centroids], best: int) -> None:
         return None

@@ -21,8 +21,9 @@ from probe.probes.designs import Rows
 from probe.probes.mlp_batch import Course, Sample, layers
 from probe.probes.mlp_training import train
 from probe.probes.readout import Readable
-from probe.probes.targets import Target, about, answers, as_probabilities
+from probe.probes.targets import Target, about
 from probe.settings import MLPSetting
+from probe.tasks import Task
 
 TOGETHER = 8_000_000  # weights trained side by side; AdamW holds five times as many numbers
 Networks = list[tuple[int, int, int]]  # training set, seed, setting
@@ -37,7 +38,7 @@ class MLPs:
     (k,) those `learnt` are the networks' outputs, the others stand at `constant`. `held_loss` is NaN without held rows.
     """
 
-    task: str
+    task: Task
     layers: Sequence[Layers]
     center: Float[ndarray, "d"]
     scale: Float[ndarray, "d"]
@@ -55,8 +56,9 @@ class MLPs:
     def probabilities(self, features: Readable, setting: int | slice = slice(None)) -> ProbabilitiesAt:
         """(..., seeds, n, classes) at one or all settings; rows of multi-label data do not sum to 1."""
         if isinstance(setting, int):
-            return as_probabilities(self._logits(features, self.layers[setting]), self.task)
-        return np.stack([as_probabilities(self._logits(features, each), self.task) for each in self.layers[setting]])
+            return self.task.prediction(self._logits(features, self.layers[setting])).cpu().numpy()
+        every = [self.task.prediction(self._logits(features, each)) for each in self.layers[setting]]
+        return np.stack([each.cpu().numpy() for each in every])
 
     def _logits(self, features: Readable, layers: Layers) -> Tensor:
         """(seeds, n, k); the networks run in float32, as they were trained."""
@@ -97,9 +99,9 @@ class MLPSet:
         """Indices of the rows."""
         return np.arange(len(self.labels)) if self.rows is None else np.asarray(self.rows)
 
-    def target(self, task: str, classes: int) -> Target:
+    def target(self, task: Task) -> Target:
         """What the rows show. Raises ProbeError for rows of a single class."""
-        return Target(self.labels[self.chosen], task, classes)
+        return Target(self.labels[self.chosen], task)
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,7 @@ class _Network:
     held_loss: float
 
 
-def fit_mlps(
-    sets: Sequence[MLPSet], seeds: Sequence[int], task: str, classes: int, *, device: str = "cpu"
-) -> list[MLPs]:
+def fit_mlps(sets: Sequence[MLPSet], seeds: Sequence[int], task: Task, *, device: str = "cpu") -> list[MLPs]:
     """Train MLP probes on several training sets as batched problems, on a CPU one for each core.
 
     Features are standardised over all rows of a set and held in memory; the loss is the cross-entropy, of two classes
@@ -124,7 +124,7 @@ def fit_mlps(
     for features that are not finite, rows of a single class, held rows that show nothing that can be learnt, and
     training that diverges.
     """
-    targets = [about(each.name, partial(each.target, task, classes)) for each in sets]
+    targets = [about(each.name, partial(each.target, task)) for each in sets]
 
     def fit(job: Networks) -> list[_Network]:
         with one_thread():
@@ -164,7 +164,7 @@ def _jobs(sets: Sequence[MLPSet], targets: Sequence[Target], seeds: Sequence[int
 
 
 def _fit_job(
-    sets: Sequence[MLPSet], targets: Sequence[Target], job: Networks, task: str, device: str
+    sets: Sequence[MLPSet], targets: Sequence[Target], job: Networks, task: Task, device: str
 ) -> list[_Network]:
     every = dict.fromkeys(i for i, _, _ in job)
     by = {i: about(sets[i].name, partial(Rows, sets[i].features, sets[i].chosen)) for i in every}
@@ -173,8 +173,8 @@ def _fit_job(
         Course(*samples[i], seed, [sets[i].settings[j] for _, _, j in at])
         for (i, seed), at in groupby(job, key=lambda network: network[:2])
     ]
-    trained = train(courses, softmax=task == "multiclass")
     first, _, setting = job[0]
+    trained = train(courses, softmax=targets[first].multinomial)
     size = sets[first].features.shape[1], sets[first].settings[setting].hidden, int(targets[first].learnt.sum())
     each = zip(job, *(part.cpu().numpy() for part in layers(trained.weights, *size)), strict=True)
     scores = zip(trained.epochs.tolist(), trained.held_loss.tolist(), strict=True)
@@ -195,15 +195,14 @@ def _checked(sets: Sequence[MLPSet], found: _Network) -> _Network:
     return found
 
 
-def _samples(given: MLPSet, target: Target, by: Rows, task: str, device: str) -> tuple[Sample, Sample | None]:
+def _samples(given: MLPSet, target: Target, by: Rows, task: Task, device: str) -> tuple[Sample, Sample | None]:
     """The rows to train on and those held out, on the device."""
     learnt = target.learnt.ravel()
-    classes = target.learnt.size
 
     def sample(rows: Rows) -> Sample:
-        shown, known = (each.reshape(-1, len(rows)) for each in answers(given.labels[rows.rows], task, classes))
+        shown, known = (each.reshape(-1, len(rows)) for each in task.targets(given.labels[rows.rows]))
         shown = shown[learnt]
-        counts = shown.any(0, keepdims=True) if task == "multiclass" else known[learnt]
+        counts = shown.any(0, keepdims=True) if target.multinomial else known[learnt]
         x = torch.cat([block.float() for block in rows.standardised(by)])
         return Sample(*(each.to(device) for each in (x, *(torch.from_numpy(a).float() for a in (shown, counts)))))
 
@@ -215,7 +214,7 @@ def _samples(given: MLPSet, target: Target, by: Rows, task: str, device: str) ->
     return sample(by), held
 
 
-def _gathered(networks: list[list[_Network]], target: Target, task: str) -> MLPs:
+def _gathered(networks: list[list[_Network]], target: Target, task: Task) -> MLPs:
     """The networks of one training set, by setting and seed."""
     by = networks[0][0].by
     return MLPs(

@@ -11,6 +11,7 @@ from torch import Tensor
 from probe.base.errors import ProbeError
 from probe.base.shapes import Labels, Probabilities, ProbabilitiesAt
 from probe.probes.readout import Readable, blocks, check_finite, named, shown_and_known
+from probe.tasks import Task
 
 TEMPERATURE = 0.07  # of the votes
 STEPS = 10**9  # similarities are told apart to a billionth, so that what differs by rounding alone ties
@@ -75,8 +76,7 @@ class Neighbours:
 def fit_neighbours(
     features: Readable,
     labels: Labels,
-    task: str,
-    classes: int,
+    task: Task,
     ks: Sequence[int],
     *,
     name: str = "",
@@ -96,7 +96,7 @@ def fit_neighbours(
     _check_ks(ks, len(features), name)
     check_finite(features, name)
     directions = torch.cat([_directed(rows) for _, rows in blocks(features)])
-    shown, known = shown_and_known(labels, task, classes)
+    shown, known = shown_and_known(labels, task)
     return Neighbours(tuple(ks), directions.to(device), shown.to(device), known.to(device), name)
 
 

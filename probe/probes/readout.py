@@ -11,6 +11,7 @@ from torch import Tensor
 
 from probe.base.errors import ProbeError
 from probe.base.shapes import Features2d, Labels, ProbabilitiesAt
+from probe.tasks import Task
 
 CHUNK = 8192  # rows read at a time
 
@@ -55,10 +56,7 @@ def check_finite(features: Readable, name: str = "") -> None:
         raise ProbeError(named(name, f"{len(bad)} rows of features are not finite, the first of them row {bad[0]}"))
 
 
-def shown_and_known(labels: Labels, task: str, classes: int) -> tuple[Tensor, Tensor]:
+def shown_and_known(labels: Labels, task: Task) -> tuple[Tensor, Tensor]:
     """Per row and class whether the class is there, and whether that is known; (n, classes) each, float64 0 and 1."""
-    answers = torch.from_numpy(np.asarray(labels, np.int64))
-    if task != "multilabel":
-        shown = torch.nn.functional.one_hot(answers, classes).double()
-        return shown, torch.ones_like(shown)
+    answers = torch.from_numpy(task.answers(np.asarray(labels, np.int64)))
     return (answers == 1).double(), (answers >= 0).double()

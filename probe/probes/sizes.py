@@ -55,7 +55,7 @@ def _of_one_size(
     rows: Rows = []
     for arm, trial in trials:
         weighing = weigh(arm.data, trial, grid)
-        method = kind(grid, arm.data.task, len(arm.data.classes), seed=trial.seed, device=device)
+        method = kind(grid, arm.data.task, seed=trial.seed, device=device)
         fitted = fit_taps(arm, trial, method)
         known = {"method": name, "seed": trial.seed}
         for split in SCORED:

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from probe.base.errors import ProbeError
-from probe.base.lookup import unknown
 from probe.base.runtime import log
 from probe.data import Dataset
 from probe.features import Features
-from probe.metrics import MACRO, METRICS, Scores, unscored
+from probe.metrics import MACRO, Scores, unscored
 from probe.probes.controls import control_rows, majority_rows
 from probe.probes.fitting import Fitted, first_of_equal, fit_taps, score_members
 from probe.probes.methods import Method, find_method
 from probe.probes.readout import check_finite
 from probe.probes.sizes import size_rows
 from probe.probes.transfer import transfer_rows
+from probe.records.metric_table import find_metric
 from probe.records.rows import frame, make_row
 from probe.scoring.rows import Rows, cost_rows, describe, gap_rows, score_rows
 from probe.scoring.trials import subset_trials, whole_trial
@@ -28,7 +28,6 @@ from probe.scoring.weighing import weigh
 from probe.settings import Checks, ProbeGrid
 
 PROBES = ("linear",)
-KAPPA = "quadratic_kappa"  # of classes that have an order
 MOST = 500_000_000  # bytes of predictions kept of the probes of one network
 KEPT = ("val", "test")  # splits whose predictions are kept
 COUNTED = "classes_scored"  # how many classes the averages of a split are over
@@ -95,7 +94,7 @@ def sweep(
         check_request(arm.data, probes, grid, checks)
         _check_features(arm)
     arms = {seed: arm.on(device) for seed, arm in arms.items()}
-    if grid.metric == KAPPA:
+    if find_metric(grid.metric).ordered:
         grid = replace(grid, ordinal=True)
     kinds = {name: find_method(name) for name in dict.fromkeys(probes)}
     first = next(iter(arms.values()))
@@ -121,11 +120,8 @@ def sweep(
 
 def check_request(data: Dataset, probes: Sequence[str], grid: ProbeGrid, checks: Checks) -> None:
     """Raise ProbeError for what can be known to fail before there are features."""
-    if grid.metric not in METRICS:
-        raise unknown("metric", grid.metric, METRICS)
-    if data.task == "multilabel" and (grid.ordinal or grid.metric == KAPPA):
-        raise ProbeError(f"quadratic kappa takes one class per image, in order; {data.name} is multi-label")
-    kinds = [find_method(name)(grid, data.task, len(data.classes)) for name in probes]
+    data.task.wanted([grid.metric], ordinal=grid.ordinal)
+    kinds = [find_method(name)(grid, data.task) for name in probes]
     for trial in (whole_trial(data, grid), *subset_trials(data, checks.shares(), checks.subsets, grid)):
         for fitted, _ in trial.folds:
             shown = data.labels[fitted]
@@ -161,7 +157,7 @@ class _OneSeed:
         self._first = first_of_equal(features)
         self._keeps = _fit_into_record(features, len(kinds))
         for name, kind in kinds.items():
-            method = kind(grid, features.data.task, len(features.data.classes), seed=seed, device=device)
+            method = kind(grid, features.data.task, seed=seed, device=device)
             self.fitted[name] = fit_taps(features, self.trial, method, self._first)
             self._read_out(name)
 
@@ -227,7 +223,7 @@ def _fit_into_record(features: Features, methods: int) -> bool:
 def _scored_classes(features: Features, split: str, rows: NDArray[np.int64]) -> int:
     """How many classes have both positive and negative images in a split; the others are named in a warning."""
     data = features.data
-    lacking = unscored(data.task, data.labels[rows], data.classes)
+    lacking = unscored(data.task.answers(data.labels[rows]), data.classes)
     left = len(data.classes) - len(lacking)
     if lacking:
         named = ", ".join(f"{name} (no {kind} image)" for name, kind in lacking.items())

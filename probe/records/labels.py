@@ -4,15 +4,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from probe.base.lookup import FILES
+from probe.records.metric_table import METRICS
 
-METRICS = {"auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE"}
-LOWER_IS_BETTER = ("log_loss", "brier", "ece")
 PROBES = {"mlp": "MLP", "knn": "nearest-neighbour", "ncm": "class-mean"}
 
 
 def metric_label(metric: str) -> str:
     """A metric as it is printed."""
-    return METRICS.get(metric, metric.replace("_", " "))
+    return METRICS[metric].label if metric in METRICS else metric.replace("_", " ")
 
 
 def probe_label(method: str) -> str:

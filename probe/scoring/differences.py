@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.metrics import LOWER_IS_BETTER
+from probe.records.metric_table import find_metric
 from probe.scoring.statistics import holm, paired_difference, percentile_interval
 
 COLUMNS = [
@@ -66,10 +66,9 @@ def _rows(
     found = paired_difference(first, second)
     numbers = zip(named, found.estimate, found.low, found.high, found.p, holm(found.p), strict=True)
     arm = {key: known[key] for key in ("arch", "weights", "method")}
-    better = "lower" if metric in LOWER_IS_BETTER else "higher"
     return [
         {
-            **arm, **names, "metric": f"{metric} ({better} is better)",
+            **arm, **names, "metric": f"{metric} ({find_metric(metric).better} is better)",
             "difference": value, "ci_low": low, "ci_high": high, "p": p, "p_holm": adjusted,
         }
         for names, value, low, high, p, adjusted in numbers
@@ -83,7 +82,7 @@ def strategy_differences(cells: Sequence[Mapping[str, Any]], metric: str) -> pd.
     (`ftl`) of given weights where there is such, and of several ways the one with the best mean on validation; its
     score at the cut, with the percentile interval, stands beside each. Holm's correction is over all of the table.
     """
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = find_metric(metric).sign
     ways: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for cell in cells:
         ways.setdefault((cell["weights"], cell["strategy"]), {}).setdefault(cell["tap"], []).append(cell)

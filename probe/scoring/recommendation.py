@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from probe.metrics import LOWER_IS_BETTER, MACRO
+from probe.metrics import MACRO
+from probe.records.metric_table import find_metric
 from probe.records.rows import TRAINING_SIZE
 from probe.scoring.rows import gap_of
 from probe.scoring.statistics import earliest_sufficient
@@ -56,7 +57,7 @@ def recommend_by_size(rows: pd.DataFrame, taps: Sequence[Tap], grid: ProbeGrid) 
 
 
 def _best(scores: "pd.Series[float]", metric: str) -> str:
-    return str(scores.idxmin() if metric in LOWER_IS_BETTER else scores.idxmax())
+    return str((find_metric(metric).sign * scores).idxmax())
 
 
 def _by_tap(rows: pd.DataFrame, metric: str, split: str, taps: Sequence[Tap]) -> "pd.Series[float]":

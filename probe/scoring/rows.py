@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.features import Features
-from probe.metrics import LOWER_IS_BETTER, MACRO, Scores
+from probe.metrics import MACRO, Scores
+from probe.records.metric_table import find_metric
 from probe.records.rows import make_row
 from probe.scoring.statistics import gap_bounds
 from probe.scoring.weighing import Weighing
@@ -29,7 +30,7 @@ def describe(features: Features, tap: Mapping[str, Any], n_train: int, study: st
         "weights": features.origin["weights"],
         "tap": tap.get("tap"),
         "depth": tap.get("depth"),
-        "task": features.data.task,
+        "task": features.data.task.name,
         "strategy": "frozen",
         "n_train": n_train,
     }
@@ -48,7 +49,7 @@ def gap_rows(
     features: Features, draws: NDArray[np.float64], metric: str, known: Mapping[str, Any], n_train: int, study: str
 ) -> Rows:
     """Per tap the loss against the best on val and its upper bound; `draws` are (taps, 1 + draws) of the metric."""
-    better = -draws if metric in LOWER_IS_BETTER else draws
+    better = find_metric(metric).sign * draws
     gaps, bounds = better[:, 0].max() - better[:, 0], gap_bounds(better[:, 1:])
     return [
         make_row(

@@ -75,7 +75,7 @@ def subset_trials(data: Dataset, sizes: Sequence[int | float], count: int, grid:
             f"n_train is {wanted[-1]}, but {data.name} has {len(learnable)} images in train and val together"
         )
     groups = None if data.groups is None else data.groups[learnable]
-    orders = [learnable[draw_order(data.labels[learnable], groups, seed)] for seed in range(count)]
+    orders = [learnable[draw_order(data.strata(learnable), groups, seed)] for seed in range(count)]
     return [
         Trial(_folds(data, order[:size], grid.folds or FOLDS, seed), test, pool, size, seed)
         for size in wanted
@@ -86,7 +86,7 @@ def subset_trials(data: Dataset, sizes: Sequence[int | float], count: int, grid:
 def _folds(data: Dataset, rows: Rows, count: int, seed: int) -> tuple[tuple[Rows, Rows], ...]:
     groups = None if data.groups is None else data.groups[rows]
     try:
-        number = draw_folds(data.labels[rows], groups, count, seed)
+        number = draw_folds(data.strata(rows), groups, count, seed)
     except ProbeError as error:
         raise ProbeError(f"{len(rows)} training images of {data.name} make no {count} folds: {error}") from None
     return tuple((rows[number != fold], rows[number == fold]) for fold in range(count))

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from probe.base.errors import ProbeError
 from probe.settings.option import check_choices, check_draws, option
+from probe.settings.reading import SPLITS
+
+METHODS = ("gradcam", "integrated-gradients", "saliency", "occlusion", "gradient-shap")
+BASELINES = ("mean", "black", "white", "blur")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,17 +17,17 @@ class Attribution:
     method: str = option(
         "gradcam",
         "How pixels are told apart.",
-        choices=("gradcam", "integrated-gradients", "saliency", "occlusion", "gradient-shap"),
+        choices=METHODS,
     )
     target: str = option("label", "The class whose logit is attributed: label, predicted, or the name of a class.")
-    split: str = option("test", "Where the images are from.", choices=("train", "val", "test", "all"))
+    split: str = option("test", "Where the images are from.", choices=(*SPLITS, "all"))
     images: int = option(32, "Images attributed, drawn from the split with its class frequencies; 0 for all.")
     checked: int = option(
         8, "Of these, images whose deletion and insertion curves and maps under random weights are told; 0 for none."
     )
     baseline: str = option(
         "mean", "What stands for nothing: the mean colour, black, white, or the image blurred.",
-        choices=("mean", "black", "white", "blur"),
+        choices=BASELINES,
     )  # fmt: skip
     steps: int = option(50, "Steps of integrated gradients.")
     samples: int = option(20, "Baselines that gradient-shap draws from training images, per image.")

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from probe.base.errors import ProbeError
 from probe.settings.option import check_choices, option
 
+METHODS = ("umap", "pca", "tsne")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
     """What maps are made by, and of how many images."""
 
-    method: str = option("umap", "UMAP, the first two principal components, or t-SNE.", choices=("umap", "pca", "tsne"))
+    method: str = option("umap", "UMAP, the first two principal components, or t-SNE.", choices=METHODS)
     sample: int = option(
         2000,
         "Images drawn, at most, classes in their shares and the same at every tap; memory grows with its square.",

@@ -5,14 +5,19 @@ from dataclasses import dataclass
 from probe.base.errors import ProbeError
 from probe.settings.option import check_choices, option
 
+LEVELS = ("layer", "block", "stage")
+STEM = "stem"  # the tap below the first block
+POOLS = ("mean", "max", "cls", "cls+mean")
+HEADS = ("gap+linear", "flatten+linear", "cls+linear", "mlp")
+ACTIVATIONS = ("relu", "gelu")
+EXPORTS = ("onnx", "torch")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """How a network is built and where it is read."""
 
-    level: str = option(
-        "block", "Where to read: after every layer, block or stage.", choices=("layer", "block", "stage")
-    )
+    level: str = option("block", "Where to read: after every layer, block or stage.", choices=LEVELS)
     image_size: int | None = option(
         None, "Side of the input in pixels; by default what the weights or the data call for."
     )
@@ -48,9 +53,7 @@ class Batches:
 class Extraction(Batches):
     """How features are read off a network."""
 
-    pool: str = option(
-        "mean", "How a map or a run of tokens becomes a vector.", choices=("mean", "max", "cls", "cls+mean")
-    )
+    pool: str = option("mean", "How a map or a run of tokens becomes a vector.", choices=POOLS)
     dtype: str = option(
         "auto",
         "Precision of the forward pass; auto is float32, or bfloat16 when compiled for a CPU that multiplies it.",
@@ -70,10 +73,10 @@ class Head:
         "gap+linear",
         "What follows the cut: a mean over the positions, all of them in a row, or the class token, and a linear "
         "layer; or the mean and one hidden layer.",
-        choices=("gap+linear", "flatten+linear", "cls+linear", "mlp"),
+        choices=HEADS,
     )
     hidden: int = option(256, "Width of the mlp head's hidden layer.")
-    activation: str = option("relu", "Activation of the mlp head's hidden layer.", choices=("relu", "gelu"))
+    activation: str = option("relu", "Activation of the mlp head's hidden layer.", choices=ACTIVATIONS)
     dropout: float = option(0.0, "Share of the head's inputs dropped in training.")
 
     def __post_init__(self) -> None:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from probe.base.errors import ProbeError
 from probe.settings.option import check_choices, check_draws, option
+from probe.settings.reading import SPLITS
+
+PROBES = ("linear", "mlp", "knn", "ncm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +113,7 @@ class Depths:
     split: str = option(
         "test",
         "Images whose depth is told; a training image has no vote for itself.",
-        choices=("train", "val", "test", "all"),
+        choices=(*SPLITS, "all"),
     )
     draws: int = option(1000, "Bootstrap draws behind each interval.", compared=False)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from probe.base.errors import ProbeError
 from probe.settings.option import check_choices, option
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:

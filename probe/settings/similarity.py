@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from probe.base.errors import ProbeError
 from probe.settings.option import check_choices, option
 
+MEASURES = ("cka", "rbf-cka", "svcca", "pwcca", "procrustes", "mutual-knn")
 FEWEST = 40  # draws and permutations of which a 95 % band and a 95th percentile can be told
 
 
@@ -15,7 +16,7 @@ class Comparison:
     measure: str = option(
         "cka",
         "Linear CKA, CKA with RBF kernels, SVCCA, PWCCA, orthogonal Procrustes, or mutual nearest neighbours.",
-        choices=("cka", "rbf-cka", "svcca", "pwcca", "procrustes", "mutual-knn"),
+        choices=MEASURES,
     )
     unbiased: bool = option(False, "CKA from the unbiased HSIC, which does not grow with the number of features.")
     bandwidth: float = option(0.5, "Bandwidth of rbf-cka, as a share of the median distance between images.")

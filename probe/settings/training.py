@@ -19,6 +19,8 @@ READ = {  # by strategy the fields of Tuning that it reads, besides `batchnorm`
     "llrd": ("decay",),
 }
 SEARCHES = ("none", "two-stage")  # ways to find the taps that are trained
+AUGMENTS = ("none", "light", "crops")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +59,12 @@ class Training(Batches):
     augment: str = option(
         "none",
         "Change training images at random: mirrored, and a part of at least 80% (light) or 8% (crops) of them.",
-        choices=("none", "light", "crops"),
+        choices=AUGMENTS,
     )
     views: int = option(
         0, "Fixed ways in which each image is changed, in turn from epoch to epoch; 0: another way every epoch."
     )
-    precision: str = option(
-        "float32", "Precision of the products; weights are float32.", choices=("float32", "bfloat16", "float16")
-    )
+    precision: str = option("float32", "Precision of the products; weights are float32.", choices=PRECISIONS)
     reuse: bool = option(
         True,
         "Compute what frozen stages make of each image once, kept in the feature cache, unless it changes every epoch.",

@@ -126,9 +126,9 @@ def explain(
     arrays = {key: np.array(value) for key, value in (saved | facts).items()}
     arrays |= {"ids": data.ids[rows], "labels": labels, **stored}
     table = with_differences(pd.DataFrame(numbers))
-    kinds = labels.tolist() if data.task != "multilabel" else [""] * len(rows)
+    kinds = [""] * len(rows) if data.task.row_classes(data.labels) is None else labels.tolist()
     means = summary(table, kinds, None if data.groups is None else data.groups[rows], settings.draws, seed)
-    known = {"study": STUDY, "dataset": data.name, "task": data.task, "method": settings.method}
+    known = {"study": STUDY, "dataset": data.name, "task": data.task.name, "method": settings.method}
     table = table.assign(id=data.ids[rows][table["image"]])
     return Explained(arrays, table, means, known | {"split": settings.split, "seed": seed}, arms)
 
@@ -143,5 +143,5 @@ def _check_names(names: Sequence[str]) -> None:
 def _choose(data: Dataset, settings: Attribution, seed: int) -> NDArray[np.int64]:
     """Rows of the split, in a random order of which every beginning has the frequencies of the classes."""
     rows = np.flatnonzero((data.splits == settings.split) | (settings.split == "all"))
-    order = rows[draw_order(data.labels[rows], None, seed)]
+    order = rows[draw_order(data.strata(rows), None, seed)]
     return order[: settings.images or len(order)]

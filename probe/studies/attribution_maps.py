@@ -55,7 +55,7 @@ class Pictures:
 
 
 def places_of(target: str, data: Dataset, classes: Sequence[str]) -> NDArray[np.int64] | None:
-    """Per class of the data the class of a network to ask of its images; None where that is what it predicts.
+    """Per image (n,) the class of a network to ask of it; None where that is what it predicts.
 
     Raises ProbeError for a target that is none of its classes, or labels that are not.
     """
@@ -64,13 +64,14 @@ def places_of(target: str, data: Dataset, classes: Sequence[str]) -> NDArray[np.
     if target != "label":
         if target not in classes:
             raise unknown("target", target, ["label", "predicted", *classes])
-        return np.full(len(data.classes), list(classes).index(target))
-    if data.task == "multilabel":
+        return np.full(len(data), list(classes).index(target))
+    of_image = data.task.row_classes(data.labels)
+    if of_image is None:
         raise ProbeError("images with several labels have no one target: take predicted, or the name of a class")
     missing = next((name for name in data.classes if name not in classes), None)
     if missing is not None:
         raise ProbeError(f"the network knows no class '{missing}', which the images have; take the target predicted")
-    return np.array([list(classes).index(name) for name in data.classes])
+    return np.array([list(classes).index(name) for name in data.classes])[of_image]
 
 
 class Asked:
@@ -160,7 +161,7 @@ class Asked:
 
     def _references(self, pictures: Pictures) -> Tensor:
         train = np.flatnonzero(self.data.splits == "train")
-        order = train[draw_order(self.data.labels[train], None, self.seed)]
+        order = train[draw_order(self.data.strata(train), None, self.seed)]
         return self._normalised(pictures.images(self.model.preprocessing, order[:REFERENCES]))
 
     def _targets(self, rows: NDArray[np.int64]) -> Tensor:
@@ -168,9 +169,7 @@ class Asked:
         places = places_of(self.settings.target, self.data, self.model.classes)
         if places is None:
             return self._logits().argmax(1)
-        several = self.data.labels.ndim == 2  # then all are asked for the same class
-        chosen = np.full(len(rows), places[0]) if several else places[self.data.labels[rows]]
-        return torch.from_numpy(chosen).to(self.device)
+        return torch.from_numpy(places[rows]).to(self.device)
 
     def _normalised(self, pictures: Tensor) -> Tensor:
         return normalised(pictures.to(self.device), *moments(self.model.preprocessing, self.device))
@@ -180,12 +179,12 @@ class Asked:
             return torch.cat([self.model(batch) for batch in self.images.split(self.batches.batch_size)])
 
     def _probability(self) -> NDArray[Any]:
-        chosen = self.model.probabilities(self._logits()).gather(1, self.targets[:, None])
+        chosen = self.model.task.prediction(self._logits()).gather(1, self.targets[:, None])
         found: NDArray[Any] = chosen[:, 0].cpu().double().numpy()
         return found
 
     def _probabilities(self, images: Tensor) -> Tensor:
-        return self.model.probabilities(self.model(images))
+        return self.model.task.prediction(self.model(images))
 
 
 def _at_tap(model: Truncated) -> AtTap:

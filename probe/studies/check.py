@@ -16,8 +16,9 @@ from probe.base.errors import ProbeError
 from probe.base.lookup import find_index, unknown
 from probe.base.runtime import default_folder
 from probe.data import Dataset, dataset
-from probe.metrics import LOWER_IS_BETTER, MACRO
+from probe.metrics import MACRO
 from probe.records.cell import Cell, Outcome
+from probe.records.metric_table import find_metric
 from probe.records.record import Entry, Record, Run
 from probe.records.rows import TRAINED, frame, make_row, records
 from probe.scoring.agreement import Verdict, judge
@@ -154,7 +155,7 @@ class _Plan:
 
     def search(self) -> tuple[list[Found], list[Entry]]:
         """A search for every set of weights and strategy, and all that was trained for it."""
-        sign = -1 if self.trainer.training.metric in LOWER_IS_BETTER else 1
+        sign = find_metric(self.trainer.training.metric).sign
         searches: list[Found] = []
         cells: list[Cell] = []
         for way in self.ways:
@@ -244,7 +245,7 @@ def _pick_taps(study: Study, wanted: Sequence[str | int]) -> list[str]:
 
 
 def _verdicts(study: Study, cells: Sequence[Known], metric: str) -> list[tuple[str, str, Verdict]]:
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = find_metric(metric).sign
     found = []
     for arm in study.arms:
         every = [tap["tap"] for tap in arm.taps]
@@ -271,7 +272,7 @@ def _verdict_rows(study: Study, verdicts: Sequence[tuple[str, str, Verdict]], me
     for weights, strategy, verdict in verdicts:
         labels = {
             "study": STUDY, "dataset": study.data.name, "arch": study.arms[0].arch, "weights": weights,
-            "task": study.data.task, "method": TRAINED, "strategy": strategy, "class": MACRO,
+            "task": study.data.task.name, "method": TRAINED, "strategy": strategy, "class": MACRO,
         }  # fmt: skip
         for name in ("spearman", "kendall", "regret", "oracle_regret"):
             estimate = getattr(verdict, name)

@@ -16,7 +16,6 @@ from probe.data import SPLITS
 from probe.features import Features
 from probe.metrics import MACRO, MICRO, Scores, ones
 from probe.metrics.names import by_class
-from probe.metrics.scores import one_against_rest
 from probe.metrics.sums import add_columns, ratio
 from probe.probes import find_method, fit_neighbours, fit_taps
 from probe.probes.fitting import first_of_equal
@@ -38,11 +37,16 @@ def prediction_depths(predicted: Decided) -> Integer[ndarray, "n"]:
     et al. 2021 (arXiv:2106.09647), section 2. There the last prediction is the network's own; here it is the last
     tap's read-out, for a pretrained network has no answer to these labels.
     """
-    agrees = predicted == predicted[-1]
-    if agrees.ndim == 3:
-        agrees = agrees.all(2)
+    agrees = _agree(predicted)
     trailing: NDArray[np.int64] = np.cumprod(agrees[::-1], axis=0).sum(0)
     return len(agrees) - trailing
+
+
+def _agree(predicted: Decided) -> Bool[ndarray, "t n"]:
+    """Whether all that a tap reads in an image is what the last one reads."""
+    same = predicted == predicted[-1]
+    agrees: NDArray[np.bool_] = same.reshape(*same.shape[:2], -1).all(2)
+    return agrees
 
 
 def sample_depths(
@@ -70,7 +74,6 @@ def sample_depths(
         features, rows, _linear(features, device) if readout == "linear" else _knn(features, k, device)
     )
     index, last = prediction_depths(predicted), predicted[-1]
-    agrees = predicted == last
     taps, depths = np.array(list(features)), np.array([tap["depth"] for tap in features.taps])
     return pd.DataFrame(
         {
@@ -78,12 +81,12 @@ def sample_depths(
             "group": None if data.groups is None else data.groups[rows],
             "label": np.array(data.label_names())[rows],
             "split": data.splits[rows],
-            "predicted": replace(data, labels=last.astype(np.int64)).label_names(),
+            "predicted": replace(data, labels=last).label_names(),
             "correct": _correct(data.labels[rows], last).array,
             "index": index,
             "tap": taps[index],
             "depth": depths[index],
-            "agreeing_taps": (agrees.all(2) if agrees.ndim == 3 else agrees).sum(0),
+            "agreeing_taps": _agree(predicted).sum(0),
         },
         index=pd.Index(rows, name="row"),
     )
@@ -101,7 +104,7 @@ def depth_rows(features: Features, table: pd.DataFrame, depths: Depths) -> pd.Da
     counts = np.ascontiguousarray(np.vstack([ones(len(rows)), drawn]).T)
     known = {
         "study": "depth", "dataset": data.name, "arch": features.origin["arch"],
-        "weights": features.origin["weights"], "task": data.task, "method": depths.readout, "strategy": "frozen",
+        "weights": features.origin["weights"], "task": data.task.name, "method": depths.readout, "strategy": "frozen",
         "split": depths.split, "seed": features.origin["seed"], "n_train": int((data.splits == "train").sum()),
         "request": features.request,
     }  # fmt: skip
@@ -136,7 +139,7 @@ def _mean_depths(features: Features, table: pd.DataFrame, counts: NDArray[np.flo
     def mean(member: NDArray[np.bool_]) -> NDArray[np.float64]:
         return ratio(add_columns(member * depth, counts), add_columns(member, counts))
 
-    answers = one_against_rest(data.task, data.labels[table.index], data.classes)
+    answers = data.task.answers(data.labels[table.index])
     scores = by_class(DEPTH, mean(answers == 1), data.classes)
     scores[DEPTH, MICRO] = mean(np.ones_like(depth, bool))[0]
     right = table["correct"].fillna(False).to_numpy(bool)
@@ -157,7 +160,7 @@ def _predict(features: Features, rows: NDArray[np.integer], read: ReadTap) -> De
         probabilities = np.empty((len(rows), len(features.data.classes)))
         for split in dict.fromkeys(splits.tolist()):
             probabilities[splits == split] = read(tap, split, rows[splits == split])
-        decided[tap] = probabilities > 0.5 if features.data.task == "multilabel" else probabilities.argmax(1)
+        decided[tap] = features.data.task.decide(probabilities)
     return np.stack([decided[tap] for tap in features])
 
 
@@ -167,9 +170,7 @@ def _knn(features: Features, k: int, device: str) -> ReadTap:
 
     def read(tap: str, split: str, rows: NDArray[np.integer]) -> Probabilities:
         x, name = features.nearest(tap), f"tap '{tap}' of {data.name}"
-        fitted = fit_neighbours(
-            x[train], data.labels[train], data.task, len(data.classes), (k,), name=name, device=device
-        )
+        fitted = fit_neighbours(x[train], data.labels[train], data.task, (k,), name=name, device=device)
         itself = np.searchsorted(train, rows) if split == "train" else None
         return fitted.probabilities(x[rows], 0, without=itself)
 
@@ -179,7 +180,7 @@ def _knn(features: Features, k: int, device: str) -> ReadTap:
 def _linear(features: Features, device: str) -> ReadTap:
     data, grid = features.data, ProbeGrid()
     trial = whole_trial(data, grid)
-    fitted = fit_taps(features, trial, find_method("linear")(grid, data.task, len(data.classes), device=device))
+    fitted = fit_taps(features, trial, find_method("linear")(grid, data.task, device=device))
 
     def read(tap: str, split: str, _: NDArray[np.integer]) -> Probabilities:
         if split == "train":

@@ -12,8 +12,8 @@ from probe.base.errors import ProbeError, reason
 from probe.base.files import replace_file
 from probe.base.runtime import default_folder
 from probe.data import Dataset, dataset
-from probe.metrics import LOWER_IS_BETTER
 from probe.records.cell import Cell
+from probe.records.metric_table import find_metric
 from probe.records.record import Entry, Record, Run
 from probe.records.text import text_table
 from probe.settings import Head, Network, Reading, Training, Tuning
@@ -114,7 +114,7 @@ def keep_best(record: Record, cells: Sequence[Cell], entries: Sequence[Entry], m
 
     Returns the copy. Raises ProbeError when it cannot be written.
     """
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = find_metric(metric).sign
     best = max(range(len(entries)), key=lambda i: sign * entries[i].facts["val"])
     source = model_file(record, cells[best])
     if source is None or record.folder is None:

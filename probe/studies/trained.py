@@ -77,9 +77,9 @@ class Trainer:
         place = model_file(self.record, cell)
         if place is not None:
             place.parent.mkdir(parents=True, exist_ok=True)
-        data, several = self.data.redraw(seed), self.data.task == "multilabel"
+        data = self.data.redraw(seed)
         net = self._net(weights, _drawn(weights, seed))
-        model = truncate(net, tap, data.classes, multilabel=several, seed=seed, **asdict(self.head))
+        model = truncate(net, tap, data.task, seed=seed, **asdict(self.head))
         result = finetune(
             model, data, strategy, seed=seed, training=self.training, tuning=self.tuning,
             checkpoint=place and place.with_suffix(".ckpt"), cache=self.cache,

@@ -21,8 +21,9 @@ from probe.backbones.tracing import mode
 from probe.base.errors import ProbeError, reason
 from probe.base.runtime import check_folder, versions
 from probe.settings import Head
+from probe.tasks import read_task
 from probe.truncation.heads import make_head
-from probe.truncation.model import TASKS, Truncated
+from probe.truncation.model import Truncated
 from probe.truncation.slimming import halve_top
 
 FORMAT = 1
@@ -119,7 +120,7 @@ def describe(model: Truncated) -> dict[str, Any]:
         "halved": model.halved,
         "head": asdict(model.settings),
         "classes": model.classes,
-        "task": model.task,
+        "task": model.task.name,
         "source": {"weights": origin["weights"], "seed": origin["seed"], "hash": model.source_hash},
         "params": model.params,
         "macs": model.macs,
@@ -150,8 +151,6 @@ def _rebuild(card: Mapping[str, Any]) -> Truncated:
     )  # fmt: skip
     trunk = halve_top(net.cut(card["tap"]), card.get("halved", 0))
     trunk.origin = origin
-    settings, classes = Head(**card["head"]), tuple(card["classes"])
-    if card["task"] not in TASKS:
-        raise KeyError(card["task"])
-    head = make_head(trunk.stage(-1).place, len(classes), settings)
-    return Truncated(trunk, head, classes, card["task"], settings, source["hash"])
+    settings, task = Head(**card["head"]), read_task(card["task"], card["classes"])
+    head = make_head(trunk.stage(-1).place, task.outputs, settings)
+    return Truncated(trunk, head, task, settings, source["hash"])

@@ -6,26 +6,27 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from probe.backbones import Backbone, Preprocessing
-from probe.base.errors import ProbeError
 from probe.settings import Head
+from probe.tasks import Task, as_task
 from probe.truncation.heads import make_head
-
-TASKS = ("binary", "multiclass", "multilabel")
 
 
 class Truncated(nn.Module):
     """`trunk`, a backbone that ends at a cut, then `head`: from preprocessed images (n, c, h, w) to logits (n, k).
 
-    There is one logit per class, also when there are two; of multi-label data each is a question of its own.
+    There is one logit per class, also when there are two; `task` says what they mean.
     `source_hash` is the trunk's `weights_hash` at the time it was cut, before any training.
     """
 
-    def __init__(
-        self, trunk: Backbone, head: nn.Module, classes: tuple[str, ...], task: str, settings: Head, source_hash: str
-    ) -> None:
+    def __init__(self, trunk: Backbone, head: nn.Module, task: Task, settings: Head, source_hash: str) -> None:
         super().__init__()
         self.trunk, self.head = trunk, head
-        self.classes, self.task, self.settings, self.source_hash = classes, task, settings, source_hash
+        self.task, self.settings, self.source_hash = task, settings, source_hash
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What its logits are of."""
+        return self.task.names
 
     @property
     def tap(self) -> str:
@@ -57,10 +58,6 @@ class Truncated(nn.Module):
         logits: Tensor = self.head(self.trunk(images))
         return logits
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """(n, k) from logits; rows of multi-label data do not sum to 1."""
-        return logits.sigmoid() if self.task == "multilabel" else logits.softmax(1)
-
     def weights(self) -> dict[str, Tensor]:
         """Every parameter and stored buffer: `trunk.` or `head.` before its own name."""
         parts = {"trunk": self.trunk.weights(), "head": self.head.state_dict()}
@@ -70,16 +67,15 @@ class Truncated(nn.Module):
 def truncate(
     net: Backbone,
     tap: str | int,
-    classes: int | Sequence[str],
+    task: Task | Sequence[str] | int,
     *,
-    multilabel: bool = False,
     head: str = "gap+linear",
     hidden: int = 256,
     activation: str = "relu",
     dropout: float = 0.0,
     seed: int = 0,
 ) -> Truncated:
-    """Cut a network at a tap and put a head for `classes` (names, or how many) on it.
+    """Cut a network at a tap and put a head for a task on it, such as `data.task`; names, or how many, are of classes.
 
     The trunk is a copy: training it leaves `net` as it is. `head`: "gap+linear", "flatten+linear",
     "cls+linear" or "mlp" (with `hidden` units and `activation` "relu" or "gelu"), `dropout` in front;
@@ -89,20 +85,9 @@ def truncate(
     head that does not fit there.
     """
     settings = Head(head=head, hidden=hidden, activation=activation, dropout=dropout)
-    names = _names(classes, least=1 if multilabel else 2)
-    task = "multilabel" if multilabel else "binary" if len(names) == 2 else "multiclass"
+    task = as_task(task)
+    task.check_names()
     trunk = net.cut(tap)
-    layers = make_head(trunk.stage(-1).place, len(names), settings, seed)
-    model = Truncated(copy.deepcopy(trunk), layers, names, task, settings, trunk.weights_hash())
+    layers = make_head(trunk.stage(-1).place, task.outputs, settings, seed)
+    model = Truncated(copy.deepcopy(trunk), layers, task, settings, trunk.weights_hash())
     return model.train(net.training)
-
-
-def _names(classes: int | Sequence[str], least: int) -> tuple[str, ...]:
-    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
-    if len(names) < least:
-        many = "two classes" if least == 2 else "one label"
-        raise ProbeError(f"{len(names)} classes cannot be told apart: a head takes at least {many}")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ProbeError(f"two classes are called '{twice}'; give each a name of its own")
-    return names

@@ -32,7 +32,7 @@ def predict(model: Truncated, images: Images, settings: Batches | None = None) -
             try:
                 with torch.inference_mode():
                     logits = ready(normalised(batch.to(device), mean, std))
-                    found.append(model.probabilities(logits).cpu().numpy())
+                    found.append(model.task.prediction(logits).cpu().numpy())
             except torch.OutOfMemoryError:
                 raise ProbeError(
                     f"{device} ran out of memory with {settings.batch_size} images at a time; take a smaller batch size"

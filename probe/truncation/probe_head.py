@@ -19,15 +19,14 @@ def head_from_probe(model: Truncated, path: Path) -> None:
         raise ProbeError(f"a linear probe cannot start the head '{model.settings.head}'; take gap+linear or cls+linear")
     linear = model.head.get_submodule("linear")
     assert isinstance(linear, nn.Linear)
-    rows = 1 if model.task == "binary" else len(model.classes)
-    wanted, given = (1, rows, linear.in_features), path.coef.shape
+    wanted, given = (1, model.task.vectors, linear.in_features), path.coef.shape
     if path.task != model.task or given != wanted:
         raise ProbeError(
             f"the probe ({path.task}, {given[0]} strengths of {given[1]} x {given[2]} weights) is not one of this head "
             f"({model.task}, {wanted[1]} x {wanted[2]})"
         )
     coef, intercept = torch.from_numpy(path.coef[0]), torch.from_numpy(path.intercept[0])
-    if model.task == "binary":
+    if model.task.vectors < model.task.outputs:
         coef, intercept = torch.cat([-coef, coef]) / 2, torch.cat([-intercept, intercept]) / 2
     with torch.no_grad():
         linear.weight.copy_(coef)

@@ -24,9 +24,9 @@ def probed(
     if features.details.get("pool") != "mean" or features.details.get("state") != net.weights_hash():
         raise ProbeError("a head takes the probe of mean-pooled features of the same network; these are others")
     trial = whole_trial(data, grid)
-    fitted = fit_taps(features.only(taps), trial, find_method("linear")(grid, data.task, len(data.classes)))
+    fitted = fit_taps(features.only(taps), trial, find_method("linear")(grid, data.task))
     made = {}
     for tap in taps:
-        made[tap] = truncate(net, tap, data.classes, multilabel=data.task == "multilabel").eval()
+        made[tap] = truncate(net, tap, data.task).eval()
         head_from_probe(made[tap], fitted[tap].whole)
     return made
