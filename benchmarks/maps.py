@@ -101,7 +101,7 @@ def networks(weights: str | None) -> tuple[nn.Module, probe.Backbone]:
         module.load_state_dict(load_file(weights))
     with tempfile.TemporaryDirectory() as folder:
         save_file(module.state_dict(), file := Path(folder) / "resnet50.safetensors")
-        return module, probe.backbone("torchvision:resnet50", file, image_size=224).eval()
+        return module, probe.backbone("torchvision:resnet50", file, image_size=224)
 
 
 def main() -> None:

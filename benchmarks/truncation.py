@@ -72,7 +72,7 @@ def times(net: Backbone, images: Tensor) -> list[float]:
 
 def line(arch: str, size: int) -> str:
     """A line of the table."""
-    net = probe.backbone(arch, "scratch", image_size=size).eval()
+    net = probe.backbone(arch, "scratch", image_size=size)
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
     found = []
     for tap in net.taps:

@@ -246,7 +246,7 @@ ARCHS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_layout_of_real_networks(arch: str) -> None:
-    net = probe.backbone(arch, "scratch", image_size=64).eval()
+    net = probe.backbone(arch, "scratch", image_size=64)
     images = torch.randn(2, 3, 64, 64)
 
     class Breaks(nn.Module):
@@ -256,7 +256,7 @@ def test_every_layout_of_real_networks(arch: str) -> None:
             return x
 
     for tap in ARCHS[arch]:
-        model = probe.truncate(net, tap, 3).eval()
+        model = probe.truncate(net, tap, 3)
         place = model.trunk.stage(-1).place
         at = AtTap(model.trunk, model.head, place.layout, place.prefix, place.name)
         targets = torch.tensor([0, 2])

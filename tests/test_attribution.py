@@ -45,11 +45,11 @@ QUICK: dict[str, Any] = {"steps": 8, "samples": 3, "patch": 8}
 
 @cache
 def net(arch: str = "test_resnet") -> Backbone:
-    return probe.backbone(arch, "scratch", image_size=SIZE).eval()
+    return probe.backbone(arch, "scratch", image_size=SIZE)
 
 
 def truncated(arch: str = "test_resnet", tap: int | str = 2, **head: Any) -> Truncated:
-    return probe.truncate(net(arch), tap, 3, **head).eval()
+    return probe.truncate(net(arch), tap, 3, **head)
 
 
 def at_tap(model: Truncated) -> AtTap:

@@ -41,7 +41,7 @@ SIZE = 32  # pixels
 
 @cache
 def net(arch: str = "test_resnet") -> Backbone:
-    return probe.backbone(arch, "scratch", image_size=SIZE).eval()
+    return probe.backbone(arch, "scratch", image_size=SIZE)
 
 
 def images(count: int = 2, size: int = SIZE) -> Tensor:
@@ -130,12 +130,13 @@ def test_what_cannot_be_built_is_refused(case: str) -> None:
 
 
 def test_truncating_changes_nothing_and_training_leaves_the_network_alone() -> None:
-    whole = copy.deepcopy(net()).train()
+    whole = copy.deepcopy(net())
     before, random = state(whole), torch.random.get_rng_state()
     model = probe.truncate(whole, "layer2.0", 3, head="mlp")
     assert torch.equal(torch.random.get_rng_state(), random)
     assert same(state(whole), before)
-    assert all(module.training for module in model.modules())
+    assert not any(module.training for module in model.modules())
+    model.train()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     cross_entropy(model(images()), torch.tensor([0, 2])).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
@@ -317,7 +318,7 @@ def test_a_network_that_could_not_be_loaded_back_is_not_saved(tmp_path: Path) ->
 
 def test_a_list_of_modules_stands_on_the_card(tmp_path: Path) -> None:
     modules = ("stem", "stages.0", "stages.1", "stages.2", "stages.3", "norm_pre", "head")
-    listed = probe.backbone("test_convnext", "scratch", image_size=SIZE, modules=modules).eval()
+    listed = probe.backbone("test_convnext", "scratch", image_size=SIZE, modules=modules)
     model = probe.truncate(listed, "stages.1", 2)
     probe.save(model, tmp_path / "m.safetensors")
     assert torch.equal(probe.load(tmp_path / "m.safetensors")(images()), model(images()))

@@ -36,7 +36,8 @@ def backbone(
     `weights`: "pretrained", the name of a published weight, "scratch" (drawn from `seed`), or a
     state dict's path. `level`: "block", "layer" or "stage". `image_size` in pixels; by default
     what the weights were trained with. `modules`, for a network that cannot be traced, lists those
-    that run one after the other, bottom to top and the head last. The global random state is left alone.
+    that run one after the other, bottom to top and the head last. The network is in eval mode. The
+    global random state is left alone.
 
     Raises ProbeError for unknown names, weights that do not fit or cannot be had, and networks
     that cannot be traced or have no cut.
@@ -100,7 +101,8 @@ def _from_file(source: Source, file: Path, image_size: int | None) -> nn.Module:
 def from_module(network: nn.Module, origin: Origin, native_size: int | None = None) -> Backbone:
     """Slice a network of one's own; `origin` says what it is and which images it takes.
 
-    Cuts are looked for at `native_size` pixels, so that they do not depend on the image size.
+    Cuts are looked for at `native_size` pixels, so that they do not depend on the image size. The stages
+    share the network's modules, and put them in eval mode.
     """
     size = origin.preprocessing.image_size
     channels = len(origin.preprocessing.mean)
@@ -143,7 +145,7 @@ def from_list(network: nn.Module, origin: Origin, modules: Sequence[str]) -> Bac
     net = Backbone(*slice_network(network, found, {True: flow, False: flow}), origin)
     with tracing.mode(network, training=False), torch.no_grad():
         images = torch.linspace(-1, 1, 2 * math.prod(shape)).reshape(2, *shape)
-        if not torch.equal(net.eval()(images), network(images)):
+        if not torch.equal(net(images), network(images)):
             raise ProbeError(f"run one after the other, {', '.join(modules)} do not give the output of {origin.arch}")
     return net
 

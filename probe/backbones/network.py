@@ -40,13 +40,17 @@ class Origin:
 
 
 class Backbone(nn.Module):
-    """A network as stages. `net(images)` is its output, `net.walk(images)` its taps, `net.cut(tap)` a shorter one."""
+    """A network as stages. `net(images)` is its output, `net.walk(images)` its taps, `net.cut(tap)` a shorter one.
+
+    It is built in eval mode, and only training switches that: in train mode a pass changes BatchNorm's buffers.
+    """
 
     def __init__(self, stages: Sequence[Stage], head: Stage | None, origin: Origin) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.head = head
         self.origin = origin
+        self.training = self.stages.training = any(part.training for part in (*stages, head) if part is not None)
 
     @property
     def taps(self) -> tuple[str, ...]:

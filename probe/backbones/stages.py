@@ -53,7 +53,7 @@ class Stage(nn.Module):
         for target in sorted(targets, key=lambda name: (len(name), name)):  # alike in every process
             _attach(self, network, target)
         self._forwards = {training: type(fx.GraphModule(network, g)).forward for training, g in graphs.items()}
-        self.train(network.training)
+        self.eval()
 
     @property
     def width(self) -> int:
@@ -74,7 +74,11 @@ class Stage(nn.Module):
 
 
 def slice_network(network: nn.Module, cuts: list[Cut], flows: dict[bool, Flow]) -> tuple[list[Stage], Stage]:
-    """The stages that end at `cuts`, bottom to top, and the head that turns the last into the output."""
+    """The stages that end at `cuts`, bottom to top, and the head that turns the last into the output.
+
+    They share the network's modules, which are put in eval mode.
+    """
+    network.eval()
     bounds = {training: _bounds(flow, cuts) for training, flow in flows.items()}
     pieces = [*cuts, Cut(HEAD, "", "nd")]
     made = []

@@ -17,7 +17,8 @@ class Truncated(nn.Module):
     """`trunk`, a backbone that ends at a cut, then `head`: from preprocessed images (n, c, h, w) to logits (n, k).
 
     There is one logit per class, also when there are two; of multi-label data each is a question of its own.
-    `source_hash` is the trunk's `weights_hash` at the time it was cut, before any training.
+    `source_hash` is the trunk's `weights_hash` at the time it was cut, before any training. A model is made in eval
+    mode.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class Truncated(nn.Module):
         super().__init__()
         self.trunk, self.head = trunk, head
         self.classes, self.task, self.settings, self.source_hash = classes, task, settings, source_hash
+        self.eval()
 
     @property
     def tap(self) -> str:
@@ -83,7 +85,7 @@ def truncate(
 
     The trunk is a copy: training it leaves `net` as it is. `head`: "gap+linear", "flatten+linear",
     "cls+linear" or "mlp" (with `hidden` units and `activation` "relu" or "gelu"), `dropout` in front;
-    drawn from `seed`. Neither buffers nor the global random state change.
+    drawn from `seed`. The model is in eval mode; neither buffers nor the global random state change.
 
     Raises ProbeError for an unknown tap, fewer than two classes (of several labels, none), and a
     head that does not fit there.
@@ -93,8 +95,7 @@ def truncate(
     task = "multilabel" if multilabel else "binary" if len(names) == 2 else "multiclass"
     trunk = net.cut(tap)
     layers = make_head(trunk.stage(-1).place, len(names), settings, seed)
-    model = Truncated(copy.deepcopy(trunk), layers, names, task, settings, trunk.weights_hash())
-    return model.train(net.training)
+    return Truncated(copy.deepcopy(trunk), layers, names, task, settings, trunk.weights_hash())
 
 
 def _names(classes: int | Sequence[str], least: int) -> tuple[str, ...]:

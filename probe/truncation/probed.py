@@ -27,6 +27,6 @@ def probed(
     fitted = fit_taps(features.only(taps), trial, find_method("linear")(grid, data.task, len(data.classes)))
     made = {}
     for tap in taps:
-        made[tap] = truncate(net, tap, data.classes, multilabel=data.task == "multilabel").eval()
+        made[tap] = truncate(net, tap, data.classes, multilabel=data.task == "multilabel")
         head_from_probe(made[tap], fitted[tap].whole)
     return made
