@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import constants
 from jaxtyping import install_import_hook
 
-CHECKED = ("metrics", "statistics", "probes", "pooling", "transferability", "prediction_depth")
+CHECKED = ("metrics", "statistics", "probes", "transferability", "prediction_depth")
 ANALYSED = ("attribution", "embedding", "similarity")
 install_import_hook(
     [f"probe.{name}" for name in CHECKED] + [f"analysis.{name}" for name in ANALYSED], "beartype.beartype"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import probe
+from probe.backbones.taps import AXES
 
 ROOT = Path(__file__).parents[1]
 ORDER = [  # a folder imports from those before it
@@ -57,6 +58,14 @@ def test_imports_point_one_way(path: Path) -> None:
         if own in RANK:
             assert folder in READS.get(own, RANK), f"{own} imports {folder}"
             assert RANK[folder] < RANK[own], f"{own} imports {folder}"
+
+
+def test_one_file_knows_what_the_axes_of_a_layout_are() -> None:
+    """A layout that is added needs one entry there, and nothing elsewhere."""
+    home = ROOT / "probe" / "backbones" / "taps.py"
+    for path in SOURCES:
+        words = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert path == home or not words & set(AXES), f"{path} decides by the name of a layout"
 
 
 def test_every_folder_has_a_rank() -> None:

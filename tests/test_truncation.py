@@ -24,7 +24,6 @@ from torch.nn.functional import cross_entropy
 
 import probe
 from probe.backbones import Backbone, Origin, from_module
-from probe.backbones.pooling import pooled
 from probe.base.runtime import optional
 from probe.commands import main
 from probe.data import find_images
@@ -177,7 +176,7 @@ def test_a_head_starts_from_a_probe(task: str) -> None:
     model = probe.truncate(net(), 2, classes, multilabel=task == "multilabel")
     batch, rng = images(24), np.random.default_rng(0)
     with torch.no_grad():
-        features = pooled(net().stage(2), model.trunk(batch), "mean").numpy()
+        features = net().tap(2).pool(model.trunk(batch), "mean").numpy()
     labels = rng.integers(0, 2, (24, 2)) if task == "multilabel" else np.arange(24) % classes
     path = fit_path(features, labels, task, classes, [1.0])
     head_from_probe(model, path)
@@ -232,15 +231,15 @@ def test_a_file_gives_back_the_model(arch: str, tap: int, head: str, tmp_path: P
 def test_the_card_says_what_is_in_the_file(tmp_path: Path) -> None:
     model = probe.truncate(net(), "layer2.0", 7)
     card = probe.save(model, tmp_path / "m.safetensors")
-    row = next(row for row in net().table() if row["tap"] == "layer2.0")
+    tap = net().tap("layer2.0")
     assert (card["arch"], card["level"], card["tap"], card["task"]) == (
         "test_resnet",
         "block",
         "layer2.0",
         "multiclass",
     )
-    assert card["params"] == row["params"] + 7 * (row["width"] + 1)
-    assert card["macs"] == row["macs"] + 7 * row["width"]
+    assert card["params"] == tap.params + 7 * (tap.width + 1)
+    assert card["macs"] == tap.macs + 7 * tap.width
     assert card["params"] == sum(parameter.numel() for parameter in model.parameters())
     assert card["preprocessing"] == net().describe()["preprocessing"]
     assert card["source"] == {"weights": "scratch", "seed": 0, "hash": net().cut("layer2.0").weights_hash()}

@@ -44,7 +44,7 @@ def control_rows(
             named = known | {"method": f"{method}, {NAMES[kind]}"}
             rows += score_rows({(metric, MACRO): line}, weighing, named)
             if kind == "permuted":
-                gain = (real[tap["tap"]][: len(line)] - line) * (-1 if metric in LOWER_IS_BETTER else 1)
+                gain = (real[tap.name][: len(line)] - line) * (-1 if metric in LOWER_IS_BETTER else 1)
                 rows += score_rows({(f"{metric}_{SELECTIVITY}", MACRO): gain}, weighing, known | {"method": method})
     return rows
 
@@ -59,7 +59,7 @@ def majority_rows(features: Features, trial: Trial, weighing: Weighing, ordinal:
         share = np.bincount(labels, minlength=len(data.classes)) / len(labels)
     predicted = np.tile(share, (len(trial.test), 1))
     scores = score(data.task, data.labels[trial.test], predicted, weighing.weights, data.classes, ordinal=ordinal)
-    known = describe(features, {}, trial.n_train, "control") | {"split": "test", "seed": trial.seed}
+    known = describe(features, None, trial.n_train, "control") | {"split": "test", "seed": trial.seed}
     return score_rows(scores, weighing, known | {"method": "majority"})
 
 

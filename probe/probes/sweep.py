@@ -156,7 +156,7 @@ class _OneSeed:
     def _read_out(self, name: str) -> None:
         scores: dict[str, dict[str, Scores]] = {}
         for entry in tqdm(self.features.taps, unit="tap", disable=None, desc=f"{name} scores", leave=False):
-            tap = entry["tap"]
+            tap = entry.name
             same = scores.get(self._first[tap])
             scores[tap] = same or self._scores(tap, self.fitted[name][tap])
             known = describe(self.features, entry, self.trial.n_train) | {"seed": self.trial.seed, "method": name}

@@ -106,7 +106,7 @@ def run_check(
         cells = [trainer.cell(*job) for job in tqdm(jobs, unit="network", disable=None, desc="training")]
     else:
         searches, cells = _search(study, trainer, ways, seeds, training.metric)
-        names = [tap["tap"] for tap in study.arms[0].taps if any(cell["tap"] == tap["tap"] for cell in cells)]
+        names = [tap.name for tap in study.arms[0].taps if any(cell["tap"] == tap.name for cell in cells)]
     seconds["training"] = sum(cell["seconds"] for cell in cells)
     verdicts = _verdicts(study, cells, training.metric)
     rows = pd.concat([study.rows, *(frame(cell["rows"]) for cell in cells)], ignore_index=True)
@@ -162,13 +162,13 @@ def difference_table(check: Check) -> pd.DataFrame:
     arm = check.study.arms[0]
     table = strategy_differences(check.cells, check.study.grid.metric)
     if not table.empty:
-        table["depth"] = table["tap"].map({tap["tap"]: tap["depth"] for tap in arm.taps})
+        table["depth"] = table["tap"].map({tap.name: tap.depth for tap in arm.taps})
     return table.assign(dataset=check.study.data.name, arch=arm.arch)
 
 
 def _pick_taps(study: Study, wanted: Sequence[str | int]) -> list[str]:
     """The taps to train at, bottom to top: those asked for, or some spread over the depth and the recommended."""
-    every = [tap["tap"] for tap in study.arms[0].taps]
+    every = [tap.name for tap in study.arms[0].taps]
     if wanted:
         chosen = {find_index("tap", tap, every) for tap in wanted}
     else:
@@ -185,7 +185,7 @@ def _verdicts(study: Study, cells: Sequence[Known], metric: str) -> list[tuple[s
     sign = -1 if metric in LOWER_IS_BETTER else 1
     found = []
     for arm, draws in zip(study.arms, study.draws, strict=True):
-        every = [tap["tap"] for tap in arm.taps]
+        every = [tap.name for tap in arm.taps]
         mine = [cell for cell in cells if cell["weights"] == arm.weights]
         for strategy in dict.fromkeys(cell["strategy"] for cell in mine):
             some = [cell for cell in mine if cell["strategy"] == strategy]

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.audit import Finding, quick_audit
+from probe.backbones.taps import Tap
 from probe.base.errors import ProbeError, Unreachable
 from probe.base.runtime import default_folder, log, probing_device
 from probe.data import Dataset, FileHashes, dataset
@@ -36,7 +37,7 @@ class Arm:
     features: dict[int, Features]
 
     @property
-    def taps(self) -> list[dict[str, Any]]:
+    def taps(self) -> list[Tap]:
         """What is known of each tap."""
         return next(iter(self.features.values())).taps
 

@@ -153,5 +153,5 @@ def _rebuild(card: Mapping[str, Any]) -> Truncated:
     settings, classes = Head(**card["head"]), tuple(card["classes"])
     if card["task"] not in TASKS:
         raise KeyError(card["task"])
-    head = make_head(trunk.stage(-1).place, len(classes), settings)
+    head = make_head(trunk.tap(-1), len(classes), settings)
     return Truncated(trunk, head, classes, card["task"], settings, source["hash"])

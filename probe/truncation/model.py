@@ -48,7 +48,7 @@ class Truncated(nn.Module):
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
         layers = [layer for layer in self.head.modules() if isinstance(layer, nn.Linear)]
-        return int(self.trunk.table()[-1]["macs"]) + sum(layer.weight.numel() for layer in layers)
+        return self.trunk.macs + sum(layer.weight.numel() for layer in layers)
 
     @property
     def params(self) -> int:
@@ -94,7 +94,7 @@ def truncate(
     names = _names(classes, least=1 if multilabel else 2)
     task = "multilabel" if multilabel else "binary" if len(names) == 2 else "multiclass"
     trunk = net.cut(tap)
-    layers = make_head(trunk.stage(-1).place, len(names), settings, seed)
+    layers = make_head(trunk.tap(-1), len(names), settings, seed)
     return Truncated(copy.deepcopy(trunk), layers, names, task, settings, trunk.weights_hash())
 
 
