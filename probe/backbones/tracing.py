@@ -38,7 +38,8 @@ class Flow:
     `names` are the tracer's qualified names; `values` what a node gave at the two batch sizes
     (tensors as `Shape`); `pixels` the nodes, in order, whose value carries pixels; `overwritten`
     those that a later node writes into; `macs` the multiply-accumulates of one image; `layouts`
-    the tensors' own, where it can be told.
+    the tensors' own, where it can be told; `constants` the tensors that the tracer put on the
+    network, by name. It holds no weights.
     """
 
     graph: fx.Graph
@@ -48,6 +49,7 @@ class Flow:
     overwritten: set[fx.Node]
     macs: dict[fx.Node, int]
     layouts: dict[fx.Node, Layout]
+    constants: dict[str, Tensor]
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
         """Shape of one image's tensor at a node."""
@@ -126,6 +128,7 @@ def observe(
         values=values,
         pixels=_pixels(graph, values),
         overwritten={node for node, (tensor, version) in first.tensors.items() if tensor._version != version},
+        constants=_constants(network, graph),
         macs={node: flops // (2 * BATCHES[0]) for node, flops in first.flops.items()},
         layouts={
             node: layout
@@ -133,6 +136,12 @@ def observe(
             if (layout := find_layout(tensor.ndim, first.channels.axis(tensor)))
         },
     )
+
+
+def _constants(network: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
+    """Tensors that are no parameter and no buffer, which the tracer put on the network under names of its own."""
+    names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    return {name: getattr(network, name).clone() for name in sorted(names) if name.startswith("_tensor_constant")}
 
 
 def _pixels(graph: fx.Graph, values: dict[fx.Node, tuple[Any, Any]]) -> list[fx.Node]:
