@@ -96,7 +96,7 @@ def networks(arch: str, weights: str | None, size: int) -> tuple[nn.Module, prob
         module.load_state_dict(load_file(weights))
     with tempfile.TemporaryDirectory() as folder:
         save_file(module.state_dict(), file := Path(folder) / f"{arch}.safetensors")
-        return module, probe.backbone(f"torchvision:{arch}", file, image_size=size).eval()
+        return module, probe.backbone(f"torchvision:{arch}", file, image_size=size)
 
 
 def sides(module: nn.Module, net: probe.Backbone, x: Tensor) -> dict[str, Callable[[], Any]]:

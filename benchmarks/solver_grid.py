@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from probe.probes import fit_path
+from probe.tasks import Classes
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 5))
 CLASSES, PER_CLASS, FEATURES, SPREADS = (2, 5, 20, 50, 200, 1000), (2, 3, 10, 50), (8, 64, 512, 2048), (0.1, 1.0, 10.0)
@@ -64,7 +65,7 @@ def compare(shape: tuple[int, int, int, float]) -> tuple[np.ndarray, float]:
     """Which strengths pass, and the ratio of times; prints a line."""
     x, y = rows_of(*shape)
     start = time.process_time()
-    path = fit_path(x, y, "binary" if shape[0] == 2 else "multiclass", shape[0], STRENGTHS)
+    path = fit_path(x, y, Classes(shape[0]), STRENGTHS)
     ours = time.process_time() - start
     start = time.process_time()
     scaler = StandardScaler().fit(x.astype(np.float64))

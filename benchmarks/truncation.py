@@ -73,7 +73,7 @@ def times(net: probe.Backbone, images: Tensor) -> list[float]:
 
 def line(arch: str, size: int, onnxruntime: Any) -> str:
     """A line of the table."""
-    net = probe.backbone(arch, "scratch", image_size=size).eval()
+    net = probe.backbone(arch, "scratch", image_size=size)
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
     found = []
     for tap in net.taps:

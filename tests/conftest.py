@@ -19,7 +19,6 @@ CHECKED = (
     "probe.metrics",
     "probe.scoring",
     "probe.probes",
-    "probe.backbones.pooling",
     "probe.studies.depth",
     "analysis",
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import probe
+from probe.backbones.taps import AXES
 
 ROOT = Path(__file__).parents[1]
 ORDER = [  # a folder imports from those before it
@@ -82,6 +83,14 @@ def test_nothing_but_a_task_asks_what_kind_of_labels_there_are(path: Path) -> No
 )
 def test_code_that_asks_is_seen(code: str) -> None:
     assert any(map(asks_for_a_task, ast.walk(ast.parse(code))))
+
+
+def test_one_file_knows_what_the_axes_of_a_layout_are() -> None:
+    """A layout that is added needs one entry there, and nothing elsewhere."""
+    home = ROOT / "probe" / "backbones" / "taps.py"
+    for path in SOURCES:
+        words = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert path == home or not words & set(AXES), f"{path} decides by the name of a layout"
 
 
 def test_every_folder_has_a_rank() -> None:

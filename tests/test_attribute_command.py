@@ -240,7 +240,7 @@ ARCHS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHS)
 def test_every_layout_of_real_networks(arch: str) -> None:
-    net = probe.backbone(arch, "scratch", image_size=64).eval()
+    net = probe.backbone(arch, "scratch", image_size=64)
     images = torch.randn(2, 3, 64, 64)
 
     class Breaks(nn.Module):
@@ -250,17 +250,15 @@ def test_every_layout_of_real_networks(arch: str) -> None:
             return x
 
     for tap in ARCHS[arch]:
-        model = probe.truncate(net, tap, 3).eval()
-        place = model.trunk.stage(-1).place
-        at = AtTap(model.trunk, model.head, place.layout, place.prefix, place.name)
+        model = probe.truncate(net, tap, 3)
+        maps = model.trunk.tap(-1).maps
+        at = AtTap(model.trunk, model.head, maps)
         targets = torch.tensor([0, 2])
-        maps = attribute(at, images, targets, "gradcam")
-        assert maps.shape == (2, 64, 64)
-        assert maps.isfinite().all()
+        found = attribute(at, images, targets, "gradcam")
+        assert found.shape == (2, 64, 64)
+        assert found.isfinite().all()
         with pytest.raises(RuntimeError, match="broken"):
-            attribute(
-                AtTap(model.trunk, nn.Sequential(Breaks(), model.head), place.layout, place.prefix), images, targets
-            )
+            attribute(AtTap(model.trunk, nn.Sequential(Breaks(), model.head), maps), images, targets)
         assert not any(len(each._forward_hooks) + len(each._backward_hooks) for each in model.modules())
 
 

@@ -33,7 +33,7 @@ from analysis.attribution import (
 )
 from analysis.attribution.checks import area
 from analysis.attribution.tables import long_rows, summary, with_differences
-from probe.backbones import Backbone
+from probe.backbones import Backbone, Layout, Tap
 from probe.base.errors import ProbeError
 from probe.settings import Attribution
 from probe.truncation import Truncated, cascade
@@ -45,16 +45,16 @@ QUICK: dict[str, Any] = {"steps": 8, "samples": 3, "patch": 8}
 
 @cache
 def net(arch: str = "test_resnet") -> Backbone:
-    return probe.backbone(arch, "scratch", image_size=SIZE).eval()
+    return probe.backbone(arch, "scratch", image_size=SIZE)
 
 
 def truncated(arch: str = "test_resnet", tap: int | str = 2, **head: Any) -> Truncated:
-    return probe.truncate(net(arch), tap, 3, **head).eval()
+    return probe.truncate(net(arch), tap, 3, **head)
 
 
 def at_tap(model: Truncated) -> AtTap:
-    place = model.trunk.stage(-1).place
-    return AtTap(model.trunk, model.head, place.layout, place.prefix, place.name)
+    tap = model.trunk.tap(-1)
+    return AtTap(model.trunk, model.head, tap.maps, tap.name)
 
 
 def images(count: int = 3, size: int = SIZE) -> Tensor:
@@ -119,7 +119,7 @@ def test_grad_cam_is_captums_where_channels_come_first() -> None:
     theirs = LayerGradCam(model, layer).attribute(x, TARGETS, relu_attributions=True)
     theirs = LayerAttribution.interpolate(theirs, (SIZE, SIZE), "bilinear")
     torch.testing.assert_close(attribute(at_tap(model), x, TARGETS), theirs[:, 0].detach())
-    split = AtTap(model.trunk.cut(1), nn.Sequential(model.trunk.split(1)[1], model.head), "nchw")
+    split = AtTap(model.trunk.cut(1), nn.Sequential(model.trunk.split(1)[1], model.head))
     inner = LayerGradCam(model, model.trunk.stage(1)).attribute(x, TARGETS, relu_attributions=True)
     torch.testing.assert_close(
         attribute(split, x, TARGETS), LayerAttribution.interpolate(inner, (SIZE, SIZE), "bilinear")[:, 0].detach()
@@ -132,12 +132,12 @@ def test_grad_cam_is_the_same_in_every_layout() -> None:
 
     rows = model.trunk.stage(-1).shape[1]
     others = {
-        "nhwc": (lambda y: y.permute(0, 2, 3, 1), lambda y: y.permute(0, 3, 1, 2), 0),
-        "ntd": (tokens_of(2), lambda y: y[:, 2:].mT.unflatten(2, (rows, rows)), 2),
+        Layout("nhwc"): (lambda y: y.permute(0, 2, 3, 1), lambda y: y.permute(0, 3, 1, 2)),
+        Layout("ntd", prefix=2): (tokens_of(2), lambda y: y[:, 2:].mT.unflatten(2, (rows, rows))),
     }
-    for layout, (there, back, prefix) in others.items():
+    for layout, (there, back) in others.items():
         other = AtTap(
-            lambda y, there=there: there(model.trunk(y)), lambda y, back=back: model.head(back(y)), layout, prefix
+            lambda y, there=there: there(model.trunk(y)), lambda y, back=back: model.head(back(y)), layout.maps
         )
         torch.testing.assert_close(attribute(other, x, TARGETS), expected)
 
@@ -157,7 +157,7 @@ def test_grad_cam_under_a_pooled_linear_head_adds_up_to_the_logit() -> None:
     head = nn.Linear(5, 3)
     with torch.no_grad():
         head.weight.abs_()  # so that nothing is cut off at 0
-    model = AtTap(lambda _: places, lambda y: head(y.mean((2, 3))), "nchw")
+    model = AtTap(lambda _: places, lambda y: head(y.mean((2, 3))))
     found = attribute(model, images(3, 4), TARGETS)
     logits = model.above(places).gather(1, TARGETS[:, None])[:, 0] - head.bias[TARGETS]
     torch.testing.assert_close(found.sum((1, 2)), logits.detach())
@@ -166,7 +166,7 @@ def test_grad_cam_under_a_pooled_linear_head_adds_up_to_the_logit() -> None:
 def test_grad_cam_may_be_zero_because_everything_speaks_against_the_class() -> None:
     places = torch.rand(3, 5, 4, 4)
     weight = torch.rand(5, 3)
-    model = AtTap(lambda x: places[: len(x)], lambda y: -(y.mean((2, 3)) @ weight), "nchw")
+    model = AtTap(lambda x: places[: len(x)], lambda y: -(y.mean((2, 3)) @ weight))
     assert (attribute(model, images(3, 4), TARGETS) == 0).all()
 
 
@@ -208,7 +208,7 @@ def test_a_model_that_raises_is_left_without_hooks(method: str) -> None:
     head = nn.Sequential(Breaks(), model.head)
     state = np.random.get_state()[1].copy()
     with pytest.raises(RuntimeError, match="broken"):
-        attribute(AtTap(model.trunk, head, "nchw"), x, TARGETS, method, **QUICK)
+        attribute(AtTap(model.trunk, head), x, TARGETS, method, **QUICK)
     assert hooks(model) + hooks(head) == 0
     assert not x.requires_grad
     assert torch.is_grad_enabled()
@@ -255,19 +255,23 @@ def test_inference_mode_changes_nothing(method: str) -> None:
         given = {"baseline": images() / 2, "references": images(4)}
         again = attribute(model, images(), TARGETS.clone(), method, **given, **QUICK)
         assert torch.is_inference_mode_enabled()
-        against = AtTap(model.below, lambda y: -model.above(y.abs()), "nchw")
+        against = AtTap(model.below, lambda y: -model.above(y.abs()))
         grad_cam(against, images(), TARGETS.clone(), rectified=False)
     torch.testing.assert_close(found, again)
     assert not again.is_inference()
 
 
+def at(name: str, layout: str) -> Callable[[Tensor], Tensor]:
+    return Tap(name=name, index=0, depth=1.0, layout=Layout(layout)).maps
+
+
 def bad_requests() -> dict[str, tuple[Callable[[], Any], str]]:
     model, x = at_tap(truncated()), images()
-    dead = AtTap(model.below, lambda y: model.above(y * 0), "nchw")
+    dead = AtTap(model.below, lambda y: model.above(y * 0))
     vit = at_tap(truncated("test_vit", head="cls+linear"))
-    vector = AtTap(lambda y: y.mean((2, 3)), nn.Linear(3, 3), "nd", name="pooled")
-    point = AtTap(lambda y: y.mean((2, 3), keepdim=True), lambda y: y[..., 0, 0], "nchw", name="layer4")
-    odd = AtTap(lambda y: y.flatten(2).mT[:, :6], lambda y: y.mean(1), "ntd", name="blocks.1")
+    vector = AtTap(lambda y: y.mean((2, 3)), nn.Linear(3, 3), at("pooled", "nd"), "pooled")
+    point = AtTap(lambda y: y.mean((2, 3), keepdim=True), lambda y: y[..., 0, 0], name="layer4")
+    odd = AtTap(lambda y: y.flatten(2).mT[:, :6], lambda y: y.mean(1), at("blocks.1", "ntd"), "blocks.1")
     return {
         "method": (
             lambda: attribute(model, x, TARGETS, "grad-cam"),
@@ -278,9 +282,9 @@ def bad_requests() -> dict[str, tuple[Callable[[], Any], str]]:
         "count": (lambda: attribute(model, x, TARGETS[:2]), "3 images and 2 targets"),
         "none": (lambda: attribute(model, x[:0], TARGETS[:0]), "at least 1 image"),
         "patch": (lambda: attribute(model, x, TARGETS, "occlusion", patch=33), "patch of 33 pixels is larger"),
-        "vector": (lambda: attribute(vector, x, TARGETS), "'pooled' is one vector per image"),
+        "vector": (lambda: attribute(vector, x, TARGETS), "no maps at 'pooled', for one vector per image"),
         "point": (lambda: attribute(point, x, TARGETS), "'layer4' is a single position"),
-        "tokens": (lambda: attribute(odd, x, TARGETS), "6 tokens at 'blocks.1' are no square"),
+        "tokens": (lambda: attribute(odd, x, TARGETS), "no maps at 'blocks.1', for 6 tokens are no square"),
         "class token": (lambda: attribute(vit, x, TARGETS), "reads the class token alone"),
         "baseline": (lambda: make_baseline(x, "grey", (0.5,) * 3, (0.5,) * 3), "unknown baseline 'grey'"),
         "infinite": (lambda: attribute(lambda y: model(y) * float("inf"), x, TARGETS, "saliency"), "not finite"),

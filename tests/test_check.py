@@ -23,7 +23,7 @@ def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monk
     data = shapes_data(90)
     asked: dict[str, Any] = {"taps": [0, 2, 4], "seeds": [0], "out": tmp_path, "network": SMALL, "training": FAST}
     found = run_check("resnet10t", ["scratch"], data, **asked)
-    assert found.taps == [tap["tap"] for tap in found.study.arms[0].taps][::2]
+    assert found.taps == [tap.name for tap in found.study.arms[0].taps][::2]
     assert [(cell["tap"], cell["strategy"]) for cell in found.cells] == [(tap, "ftl") for tap in found.taps]
     ((weights, strategy, verdict),) = found.verdicts
     assert (weights, strategy) == ("scratch", "ftl")
@@ -36,7 +36,7 @@ def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monk
     assert rows[rows.metric == "auroc_spearman"].value.item() == pytest.approx(verdict.spearman.value, nan_ok=True)
     assert rows[rows.metric == "auroc_oracle_regret"].value.item() == pytest.approx(lost)
     (points,) = (line for line in probe_and_trained(found.rows).axes[0].lines if line.get_label() == "ftl")
-    depths = [tap["depth"] for tap in found.study.arms[0].taps][::2]
+    depths = [tap.depth for tap in found.study.arms[0].taps][::2]
     np.testing.assert_allclose(points.get_xdata(), depths)  # a lone strategy has nothing to stand aside for
     before = {path: path.read_bytes() for path in (tmp_path / "cells").iterdir()}
     monkeypatch.setattr(finetuning, "finetune", None)  # a second run trains nothing, and builds nothing

@@ -57,7 +57,7 @@ def state(network: nn.Module) -> State:
 
 
 def load(path: Path, arch: str = ARCH, **options: Any) -> probe.Backbone:
-    return probe.backbone(arch, path, image_size=SIZE, **options).eval()
+    return probe.backbone(arch, path, image_size=SIZE, **options)
 
 
 def saved(folder: Path, content: object, name: str = "w.pth") -> Path:

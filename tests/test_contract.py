@@ -69,7 +69,7 @@ def check_taps_are_modules(original: nn.Module, net: Backbone, size: int) -> Non
         original(images(2, size))
         for stage, x in net.walk(images(2, size)):
             assert tuple(x.shape[1:]) == stage.shape
-            assert stage.layout in ("nchw", "nhwc", "ntd")
+            assert stage.layout.name in ("nchw", "nhwc", "ntd")
             if stage.name in seen and seen[stage.name].shape == x.shape:
                 assert torch.equal(seen[stage.name], x), stage.name
     for hook in hooks:

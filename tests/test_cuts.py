@@ -66,11 +66,11 @@ def test_stage_taps_are_the_coarse_groups(arch: str, stages: str) -> None:
 
 def test_resnet50_costs() -> None:
     net = probe.backbone("resnet50", "scratch")
-    costs = {row["tap"]: row for row in net.table()}
+    costs = {tap.name: tap for tap in net.table()}
     params = {"layer1.2": 0.225, "layer2.3": 1.445, "layer3.3": 6.309, "layer3.5": 8.543, "layer4.2": 23.508}
-    assert {tap: round(costs[tap]["params"] / 1e6, 3) for tap in params} == params
-    assert costs["layer4.2"]["macs"] / 1e9 == pytest.approx(4.09, abs=0.01)  # the model zoos' number, without the head
-    assert [row["depth"] for row in net.table()] == pytest.approx([(i + 1) / 17 for i in range(17)])
+    assert {tap: round(costs[tap].params / 1e6, 3) for tap in params} == params
+    assert costs["layer4.2"].macs / 1e9 == pytest.approx(4.09, abs=0.01)  # the model zoos' number, without the head
+    assert [tap.depth for tap in net.table()] == pytest.approx([(i + 1) / 17 for i in range(17)])
 
 
 def test_cuts_do_not_depend_on_the_image_size() -> None:
@@ -91,7 +91,7 @@ def test_cuts_do_not_depend_on_the_image_size() -> None:
 )
 def test_prefix_tokens_are_counted(arch: str, prefix: int, cls: bool) -> None:
     net = listed_backbone(arch)
-    assert {(stage.prefix, stage.cls) for stage in net.stages} == {(prefix, cls)}
+    assert {(stage.layout.prefix, stage.layout.cls) for stage in net.stages} == {(prefix, cls)}
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,12 @@ def test_prefix_tokens_are_counted(arch: str, prefix: int, cls: bool) -> None:
 )  # fmt: skip
 def test_layouts(arch: str, layout: str) -> None:
     net = listed_backbone(arch)
-    assert {stage.layout for stage in net.stages} == {layout}
+    assert {stage.layout.name for stage in net.stages} == {layout}
 
 
 def test_late_class_token_is_seen_where_it_joins() -> None:
     net = listed_backbone("xcit_nano_12_p16_224")
-    assert [stage.prefix for stage in net.stages] == [0] * 13 + [1, 1]
+    assert [stage.layout.prefix for stage in net.stages] == [0] * 13 + [1, 1]
 
 
 class Net(nn.Module):
@@ -185,7 +185,7 @@ def test_a_network_that_cannot_be_traced_takes_a_list_of_modules() -> None:
         from_module(network, origin("chain"))
     net = from_list(network, origin("chain"), ["stem", "body", "head"])
     assert net.taps == ("stem", "body")
-    assert [stage.layout for stage in net.stages] == ["nchw", "nchw"]
+    assert [stage.layout.name for stage in net.stages] == ["nchw", "nchw"]
     x = torch.randn(3, 3, 64, 64)
     for training in (True, False):
         torch.manual_seed(0)

@@ -125,7 +125,7 @@ def test_attribution(method: str, there: str) -> None:
 
     def maps(device: str) -> torch.Tensor:
         asked = copy.deepcopy(model).eval().requires_grad_(False).to(device)
-        split = AtTap(asked.trunk, asked.head, "nchw")
+        split = AtTap(asked.trunk, asked.head)
         return attribute(split, images.to(device), targets.to(device), method, steps=3, samples=2, patch=16).cpu()
 
     torch.testing.assert_close(maps(there), maps("cpu"))

@@ -10,7 +10,6 @@ from PIL import Image
 
 import probe
 from probe.backbones import Backbone
-from probe.backbones.pooling import pooled
 from probe.data import Dataset
 from probe.features.batches import transform, walk_dataset
 from probe.features.reader import Reader, settle
@@ -29,7 +28,7 @@ def test_features_do_not_depend_on_batches_or_workers(batch_size: int, workers: 
     expected = walk(net, data, batch_size=8, num_workers=1)
     found = walk(net, data, batch_size=batch_size, num_workers=workers)
     for tap in net.taps:
-        assert found[tap].shape == (23, net.stage(tap).width)
+        assert found[tap].shape == (23, net.tap(tap).width)
         np.testing.assert_allclose(found[tap], expected[tap], rtol=1e-5, atol=1e-5 * np.abs(expected[tap]).max())
 
 
@@ -72,18 +71,18 @@ def test_pooling_goes_over_positions_only(arch: str) -> None:
     net = make_backbone(make_network(arch), arch).eval()
     size = net.origin.preprocessing.image_size
     with torch.no_grad():
-        for stage, x in net.walk(torch.randn(2, 3, size, size)):
+        for tap, (stage, x) in zip(net.table(), net.walk(torch.randn(2, 3, size, size)), strict=True):
             tokens = {"nchw": lambda x: x.flatten(2).mT, "nhwc": lambda x: x.flatten(1, 2), "ntd": lambda x: x}
-            places = tokens[stage.layout](x)[:, stage.prefix :]
-            assert places.shape[2] == stage.width
-            torch.testing.assert_close(pooled(stage, x, "mean"), places.mean(1))
-            assert torch.equal(pooled(stage, x, "max"), places.amax(1))
-            if stage.cls:
-                assert torch.equal(pooled(stage, x, "cls"), x[:, 0])
-                torch.testing.assert_close(pooled(stage, x, "cls+mean"), torch.cat([x[:, 0], places.mean(1)], 1))
+            places = tokens[stage.layout.name](x)[:, stage.layout.prefix :]
+            assert places.shape[2] == tap.width
+            torch.testing.assert_close(tap.pool(x, "mean"), places.mean(1))
+            assert torch.equal(tap.pool(x, "max"), places.amax(1))
+            if stage.layout.cls:
+                assert torch.equal(tap.pool(x, "cls"), x[:, 0])
+                torch.testing.assert_close(tap.pool(x, "cls+mean"), torch.cat([x[:, 0], places.mean(1)], 1))
             else:
                 with pytest.raises(probe.ProbeError, match="no class token"):
-                    pooled(stage, x, "cls")
+                    tap.pool(x, "cls")
 
 
 def test_center_crop_keeps_the_aspect() -> None:

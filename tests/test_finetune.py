@@ -105,7 +105,7 @@ def test_a_step_is_the_same_in_any_number_of_parts() -> None:
 
 
 def test_the_given_model_and_the_random_state_are_left_alone() -> None:
-    model, data = small().eval(), some_data()
+    model, data = small(), some_data()
     before, state = weights(model), torch.random.get_rng_state()
     first, again, other = (weights(tune(model, data, seed=seed).model) for seed in (0, 0, 1))
     assert same(weights(model), before)

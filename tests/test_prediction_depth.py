@@ -90,7 +90,7 @@ def test_images_are_read_by_training_images_other_than_themselves(make_features:
     depth = [read_aloud(column) for column in read]
     assert table["index"].tolist() == depth
     assert table["tap"].tolist() == [list(features)[at] for at in depth]
-    assert table["depth"].tolist() == [features.taps[at]["depth"] for at in depth]
+    assert table["depth"].tolist() == [features.taps[at].depth for at in depth]
     assert table["predicted"].tolist() == [data.classes[column[-1]] for column in read]
     assert table["label"].tolist() == [data.classes[label] for label in data.labels[table.index]]
     assert table["correct"].tolist() == [
@@ -126,7 +126,7 @@ def test_the_linear_read_out_is_the_probe_of_layerwise(make_features: Make) -> N
     features = make_features()
     table = sample_depths(features, readout="linear")
     rows = probe.layerwise(features, grid=probe.ProbeGrid(draws=100))
-    last = rows[(rows["tap"] == features.taps[-1]["tap"]) & (rows["metric"] == "accuracy") & (rows["split"] == "test")]
+    last = rows[(rows["tap"] == features.taps[-1].name) & (rows["metric"] == "accuracy") & (rows["split"] == "test")]
     assert table["correct"].mean() == pytest.approx(last["value"].iloc[0])
     assert not table.equals(sample_depths(features, k=K))
     with pytest.raises(ProbeError, match="learnt the labels"):

@@ -11,13 +11,20 @@ from helpers import FAST, SMALL, shapes_data
 from test_check import same_cells
 
 from probe import finetuning
+from probe.backbones import Layout, Tap
 from probe.base.errors import ProbeError
 from probe.commands import main
 from probe.studies.check import run_check
 from probe.studies.cut_search import search_cut, stage_ends
 
 SIZES = (16, 16, 16, 8, 8, 8, 4, 4, 4, 2, 2)
-TAPS = [{"tap": f"t{i}", "layout": "nchw", "shape": [10 + i, size, size]} for i, size in enumerate(SIZES)]
+
+
+def tap(index: int, layout: str, *shape: int) -> Tap:
+    return Tap(name=f"t{index}", index=index, depth=0.0, layout=Layout(layout), shape=shape)
+
+
+TAPS = [tap(i, "nchw", 10 + i, size, size) for i, size in enumerate(SIZES)]
 ENDS = ["t2", "t5", "t8", "t10"]
 
 
@@ -44,9 +51,9 @@ class Ground:
 
 def test_ends_are_the_last_of_each_resolution() -> None:
     assert stage_ends(TAPS) == ENDS
-    tokens = [{"tap": f"t{i}", "layout": "ntd", "shape": [50, 192]} for i in range(12)]
+    tokens = [tap(i, "ntd", 50, 192) for i in range(12)]
     assert stage_ends(tokens) == ["t2", "t5", "t8", "t11"]  # one resolution throughout: quarters
-    maps = [{"tap": f"t{i}", "layout": "nhwc", "shape": [8 // 2**i, 8 // 2**i, 96]} for i in range(4)]
+    maps = [tap(i, "nhwc", 8 // 2**i, 8 // 2**i, 96) for i in range(4)]
     assert stage_ends(maps) == ["t0", "t1", "t2", "t3"]
 
 

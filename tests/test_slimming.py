@@ -68,7 +68,7 @@ def test_the_top_is_the_architecture_built_narrower() -> None:
     layer.load_state_dict({name.removeprefix("layer4."): tensor for name, tensor in state.items()})
     with torch.no_grad():
         assert torch.equal(found(images()), layer(whole.eval().cut("layer3.5")(images())))
-    assert found.table()[-1]["shape"] == [1024, 2, 2]
+    assert found.tap(-1).shape == (1024, 2, 2)
     # 12.9 million is what the published table of truncated networks has for this arm (Peng et al. 2023)
     assert round(sum(parameter.numel() for parameter in found.parameters()) / 1e6, 1) == 12.9
 

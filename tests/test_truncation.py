@@ -24,7 +24,6 @@ from torch.nn.functional import cross_entropy
 
 import probe
 from probe.backbones import Backbone, Origin, from_module
-from probe.backbones.pooling import pooled
 from probe.base.runtime import optional
 from probe.commands import main
 from probe.data import find_images
@@ -42,7 +41,7 @@ SIZE = 32  # pixels
 
 @cache
 def net(arch: str = "test_resnet") -> Backbone:
-    return probe.backbone(arch, "scratch", image_size=SIZE).eval()
+    return probe.backbone(arch, "scratch", image_size=SIZE)
 
 
 def images(count: int = 2, size: int = SIZE) -> Tensor:
@@ -131,12 +130,13 @@ def test_what_cannot_be_built_is_refused(case: str) -> None:
 
 
 def test_truncating_changes_nothing_and_training_leaves_the_network_alone() -> None:
-    whole = copy.deepcopy(net()).train()
+    whole = copy.deepcopy(net())
     before, random = state(whole), torch.random.get_rng_state()
     model = probe.truncate(whole, "layer2.0", 3, head="mlp")
     assert torch.equal(torch.random.get_rng_state(), random)
     assert same(state(whole), before)
-    assert all(module.training for module in model.modules())
+    assert not any(module.training for module in model.modules())
+    model.train()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     cross_entropy(model(images()), torch.tensor([0, 2])).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
@@ -176,7 +176,7 @@ def test_a_head_starts_from_a_probe(task: Task) -> None:
     model = probe.truncate(net(), 2, task)
     batch, rng = images(24), np.random.default_rng(0)
     with torch.no_grad():
-        features = pooled(net().stage(2), model.trunk(batch), "mean").numpy()
+        features = net().tap(2).pool(model.trunk(batch), "mean").numpy()
     labels = rng.integers(0, 2, (24, 2)) if task.independent else np.arange(24) % task.outputs
     path = fit_path(features, labels, task, [1.0])
     head_from_probe(model, path)
@@ -226,15 +226,15 @@ def test_a_file_gives_back_the_model(arch: str, tap: int, head: str, tmp_path: P
 def test_the_card_says_what_is_in_the_file(tmp_path: Path) -> None:
     model = probe.truncate(net(), "layer2.0", 7)
     card = probe.save(model, tmp_path / "m.safetensors")
-    row = next(row for row in net().table() if row["tap"] == "layer2.0")
+    tap = net().tap("layer2.0")
     assert (card["arch"], card["level"], card["tap"], card["task"]) == (
         "test_resnet",
         "block",
         "layer2.0",
         "multiclass",
     )
-    assert card["params"] == row["params"] + 7 * (row["width"] + 1)
-    assert card["macs"] == row["macs"] + 7 * row["width"]
+    assert card["params"] == tap.params + 7 * (tap.width + 1)
+    assert card["macs"] == tap.macs + 7 * tap.width
     assert card["params"] == sum(parameter.numel() for parameter in model.parameters())
     assert card["preprocessing"] == net().describe()["preprocessing"]
     assert card["source"] == {"weights": "scratch", "seed": 0, "hash": net().cut("layer2.0").weights_hash()}
@@ -312,7 +312,7 @@ def test_a_network_that_could_not_be_loaded_back_is_not_saved(tmp_path: Path) ->
 
 def test_a_list_of_modules_stands_on_the_card(tmp_path: Path) -> None:
     modules = ("stem", "stages.0", "stages.1", "stages.2", "stages.3", "norm_pre", "head")
-    listed = probe.backbone("test_convnext", "scratch", image_size=SIZE, modules=modules).eval()
+    listed = probe.backbone("test_convnext", "scratch", image_size=SIZE, modules=modules)
     model = probe.truncate(listed, "stages.1", 2)
     probe.save(model, tmp_path / "m.safetensors")
     assert torch.equal(probe.load(tmp_path / "m.safetensors")(images()), model(images()))

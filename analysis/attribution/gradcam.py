@@ -4,12 +4,10 @@ captum's LayerGradCam reads the layer by a hook and averages over all axes but t
 alone. A network in two parts needs no hook, and the tests compare the two where both are right.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -21,14 +19,13 @@ from probe.base.errors import ProbeError
 class AtTap:
     """A network with a tap between its two parts: `below` takes images to the tensor there, `above` that to logits.
 
-    `layout` names the tensor's axes (nchw, nhwc, ntd, nd); the first `prefix` tokens are not the image's, and the
-    others are a square, row by row.
+    `maps` shows the tensor as one map per channel, (n, d, rows, columns), and raises ProbeError where there is none; by
+    default the tensor is such maps.
     """
 
     below: Callable[[Tensor], Tensor]
     above: Callable[[Tensor], Tensor]
-    layout: str
-    prefix: int = 0
+    maps: Callable[[Tensor], Tensor] = lambda x: x
     name: str = "the tap"
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -53,32 +50,15 @@ def grad_cam(
     images, targets = differentiable(images), differentiable(targets)
     with torch.no_grad():
         x = model.below(images)
-    places = positions(model, x)
+    places = model.maps(x)
     if places.shape[2] * places.shape[3] == 1:
         raise ProbeError(f"'{model.name}' is a single position here, so Grad-CAM cannot say where; take an earlier tap")
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         logits = model.above(x).gather(1, targets[:, None])
         (gradient,) = torch.autograd.grad(logits.sum(), x)
-    weights = positions(model, gradient).mean((2, 3), keepdim=True)
+    weights = model.maps(gradient).mean((2, 3), keepdim=True)
     maps = (weights * places).sum(1, keepdim=True)
     return interpolate(
         maps.relu() if rectified else maps, size=images.shape[-2:], mode="bilinear", align_corners=False
     )[:, 0]
-
-
-def positions(model: AtTap, x: Tensor) -> Float[Tensor, "n d rows columns"]:
-    """The tensor at the tap as maps of its channels. Raises ProbeError where it has no rows and columns."""
-    if model.layout == "nchw":
-        return x
-    if model.layout == "nhwc":
-        return rearrange(x, "n h w d -> n d h w")
-    if model.layout == "nd":
-        raise ProbeError(f"'{model.name}' is one vector per image, so Grad-CAM cannot say where; take an earlier tap")
-    tokens = x[:, model.prefix :]
-    side = math.isqrt(tokens.shape[1])
-    if side * side != tokens.shape[1]:
-        raise ProbeError(
-            f"the {tokens.shape[1]} tokens at '{model.name}' are no square, so Grad-CAM cannot say where they lie"
-        )
-    return rearrange(tokens, "n (h w) d -> n d h w", h=side)

@@ -41,7 +41,7 @@ class Job:
 
 def _grad_cam(model: Model, job: Job) -> Tensor:
     if not isinstance(model, AtTap):
-        raise ProbeError("Grad-CAM reads the tensor at a tap: give the network as AtTap(below, above, layout)")
+        raise ProbeError("Grad-CAM reads the tensor at a tap: give the network as AtTap(below, above, maps)")
     return grad_cam(model, job.images, job.targets)
 
 

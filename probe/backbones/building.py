@@ -1,8 +1,7 @@
 """Backbones: networks as ordered runs of named stages, found by tracing and cut without code per architecture."""
 
 import math
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from probe.backbones.network import Backbone, Origin, Preprocessing
 from probe.backbones.published import require
 from probe.backbones.stages import slice_network
 from probe.backbones.state_dicts import load_state, read_state, trained_size
+from probe.backbones.traced import build_of, flows_of, native_flow
 from probe.base.errors import ProbeError, Unreachable
 from probe.base.lookup import check_seed, is_file, unknown
 from probe.base.runtime import log
@@ -37,7 +37,8 @@ def backbone(
     `weights`: "pretrained", the name of a published weight, "scratch" (drawn from `seed`), or a
     state dict's path. `level`: "block", "layer" or "stage". `image_size` in pixels; by default
     what the weights were trained with. `modules`, for a network that cannot be traced, lists those
-    that run one after the other, bottom to top and the head last. The global random state is left alone.
+    that run one after the other, bottom to top and the head last. The network is in eval mode. The
+    global random state is left alone.
 
     Raises ProbeError for unknown names, weights that do not fit or cannot be had, and networks
     that cannot be traced or have no cut.
@@ -59,7 +60,9 @@ def backbone(
         origin = Origin(
             arch=arch, weights=str(weights), seed=seed, level=level, preprocessing=preprocessing, modules=tuple(modules)
         )
-        return from_list(network, origin, modules) if modules else from_module(network, origin, native.image_size)
+        if modules:
+            return from_list(network, origin, modules)
+        return _sliced(network, origin, native.image_size, build_of(network, source.name, tag or None, image_size))
 
 
 def _create(source: Source, tag: str | None, image_size: int | None) -> nn.Module:
@@ -101,16 +104,19 @@ def _from_file(source: Source, file: Path, image_size: int | None) -> nn.Module:
 def from_module(network: nn.Module, origin: Origin, native_size: int | None = None) -> Backbone:
     """Slice a network of one's own; `origin` says what it is and which images it takes.
 
-    Cuts are looked for at `native_size` pixels, so that they do not depend on the image size.
+    Cuts are looked for at `native_size` pixels, so that they do not depend on the image size. The stages
+    share the network's modules, and put them in eval mode.
     """
-    size = origin.preprocessing.image_size
-    channels = len(origin.preprocessing.mean)
-    flows = {training: _trace(network, origin.arch, channels, size, training) for training in (True, False)}
+    return _sliced(network, origin, native_size)
+
+
+def _sliced(network: nn.Module, origin: Origin, native_size: int | None, build: Hashable = None) -> Backbone:
+    """The network as stages; one whose `build` was traced before is not traced again."""
+    channels, size = len(origin.preprocessing.mean), origin.preprocessing.image_size
+    flows = flows_of(network, origin.arch, (channels, size, size), build)
     native = flows[False]
-    if native_size not in (None, size):
-        # A network built for one image size can be traced at no other; its own must do.
-        with suppress(ProbeError):
-            native = _trace(network, origin.arch, channels, int(native_size or size), training=False)
+    if native_size is not None and native_size != size:
+        native = native_flow(network, origin.arch, (channels, native_size, native_size), build) or native
     places = [{flow.names[flow.pixels[i]] for i in cuts.candidates(flow)} for flow in (flows[True], flows[False])]
     found = [cut for cut in cuts.find(network, native, origin.level) if all(cut.node in place for place in places)]
     if not found:
@@ -144,7 +150,7 @@ def from_list(network: nn.Module, origin: Origin, modules: Sequence[str]) -> Bac
     net = Backbone(*slice_network(network, found, {True: flow, False: flow}), origin)
     with tracing.mode(network, training=False), torch.no_grad():
         images = torch.linspace(-1, 1, 2 * math.prod(shape)).reshape(2, *shape)
-        if not torch.equal(net.eval()(images), network(images)):
+        if not torch.equal(net(images), network(images)):
             raise ProbeError(f"run one after the other, {', '.join(modules)} do not give the output of {origin.arch}")
     return net
 
@@ -158,13 +164,3 @@ def published_tag(source: Source, weights: str) -> str | None:
     if weights not in source.tags():
         raise unknown(f"weights of {source.name}:", weights, ["pretrained", "scratch", *source.tags()])
     return weights
-
-
-def _trace(network: nn.Module, arch: str, channels: int, size: int, training: bool) -> tracing.Flow:
-    try:
-        return tracing.trace(network, (channels, size, size), training)
-    except ProbeError:
-        raise
-    except Exception as error:  # whatever a foreign network raises under the tracer
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ProbeError(f"{arch} cannot be traced for images of {size} px: {reason}") from error

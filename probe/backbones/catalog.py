@@ -12,7 +12,7 @@ from timm.data.config import resolve_model_data_config
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from probe.backbones.cbr import CBR, IMAGE_SIZE, LAYOUTS
+from probe.backbones.cbr import CBR, IMAGE_SIZE, VARIANTS
 from probe.backbones.network import Preprocessing
 from probe.backbones.published import HUB, Published, in_torch_hub, on_hub, require
 from probe.backbones.state_dicts import AUXILIARY
@@ -49,7 +49,7 @@ def find_source(arch: str) -> Source:
 def list_archs(pattern: str = "*") -> list[str]:
     """Names of all known architectures that match a shell pattern, or contain it."""
     names = timm.list_models() + [TORCHVISION + name for name in _torchvision_names()]
-    names += [SMALL + name for name in LAYOUTS]
+    names += [SMALL + name for name in VARIANTS]
     wanted = pattern if any(letter in pattern for letter in "*?[") else f"*{pattern}*"
     return [name for name in names if fnmatch(name, wanted)]
 
@@ -161,10 +161,10 @@ class _Torchvision:
 
 class _Small:
     def __init__(self, name: str) -> None:
-        if name not in LAYOUTS:
+        if name not in VARIANTS:
             raise unknown("arch", SMALL + name, list_archs(SMALL + "*"), "'probe archs'")
         self.name = SMALL + name
-        self._layout = LAYOUTS[name]
+        self._variant = VARIANTS[name]
 
     def tags(self) -> list[str]:
         return []
@@ -173,7 +173,7 @@ class _Small:
         raise Unreachable(f"no weights are published for {self.name}; use 'scratch' or a file of 'probe pretrain'")
 
     def create(self, tag: str | None, image_size: int | None) -> nn.Module:
-        return CBR(self._layout)  # takes images of any size
+        return CBR(self._variant)  # takes images of any size
 
     def preprocessing(self, network: nn.Module, tag: str | None) -> Preprocessing:
         return Preprocessing(image_size=IMAGE_SIZE, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bilinear")

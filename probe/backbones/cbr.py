@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Layout:
+class Variant:
     """Size of the kernels, channels of each layer, and whether the last one is followed by a max pooling too."""
 
     kernel: int
@@ -19,22 +19,22 @@ class Layout:
     last_pooled: bool = True
 
 
-LAYOUTS = {
-    "larget": Layout(7, (32, 64, 128, 256, 512), last_pooled=False),
-    "largew": Layout(7, (64, 128, 256, 512)),
-    "small": Layout(7, (32, 64, 128, 256)),
-    "tiny": Layout(5, (64, 128, 256, 512)),
+VARIANTS = {
+    "larget": Variant(7, (32, 64, 128, 256, 512), last_pooled=False),
+    "largew": Variant(7, (64, 128, 256, 512)),
+    "small": Variant(7, (32, 64, 128, 256)),
+    "tiny": Variant(5, (64, 128, 256, 512)),
 }
 IMAGE_SIZE = 224  # pixels; that of the paper's chest X-rays
 CLASSES = 1000  # of the classifier, which no tap reads
 
 
 class CBR(nn.Module):
-    """One of the `LAYOUTS`, with a mean over the positions and a linear layer for 1,000 classes at the end."""
+    """One of the `VARIANTS`, with a mean over the positions and a linear layer for 1,000 classes at the end."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, variant: Variant) -> None:
         super().__init__()
-        widths, kernel = layout.widths, layout.kernel
+        widths, kernel = variant.widths, variant.kernel
         self.layers = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, width, kernel, padding=kernel // 2, bias=False),
@@ -44,7 +44,7 @@ class CBR(nn.Module):
             for before, width in zip((3, *widths[:-1]), widths, strict=True)
         )
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.poolings = len(widths) if layout.last_pooled else len(widths) - 1
+        self.poolings = len(widths) if variant.last_pooled else len(widths) - 1
         self.fc = nn.Linear(widths[-1], CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ WARM_UP = 2  # passes before the first that counts
 
 
 def tap_costs(net: Backbone, batch_size: int = 8, device: str = "auto", repeats: int = 10) -> list[dict[str, Any]]:
-    """Per tap what `net.table()` tells, and what was measured for a network cut there, without a head.
+    """Per tap, as plain data, what `net.table()` tells and what was measured for a network cut there, without a head.
 
     `latency_ms` is the time of an image, the median of `repeats` passes of `batch_size` images in float32,
     `latency_ms_low` and `latency_ms_high` the quartiles. `memory_mb` (10^6 bytes) is what such a pass
@@ -46,13 +46,13 @@ def tap_costs(net: Backbone, batch_size: int = 8, device: str = "auto", repeats:
     measured = zip(median, low, high, peaks, strict=True)
     return [
         {
-            **row,
+            **tap.to_dict(),
             "latency_ms": float(m),
             "latency_ms_low": float(a),
             "latency_ms_high": float(b),
             "memory_mb": peak / 1e6,
         }
-        for row, (m, a, b, peak) in zip(net.table(), measured, strict=True)
+        for tap, (m, a, b, peak) in zip(net.table(), measured, strict=True)
     ]
 
 

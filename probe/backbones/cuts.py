@@ -10,28 +10,23 @@ import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from torch import fx, nn
 
+from probe.backbones.taps import Layout
 from probe.backbones.tracing import BATCHES, Flow, Shape
 from probe.settings.networks import STEM
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A place to cut: the tap's name, the tracer's name of the node read there, and its layout.
-
-    `prefix` counts the tokens before the image's own (CLS, distillation, registers); `cls` says
-    whether the first of them is a class token.
-    """
+    """A place to cut: the tap's name, the tracer's name of the node read there, and its layout."""
 
     name: str
     node: str
-    layout: str
-    prefix: int = 0
-    cls: bool = False
+    layout: Layout
 
 
 def candidates(flow: Flow) -> list[int]:
@@ -185,16 +180,19 @@ class _Anatomy:
     def stage_ends(self) -> list[int]:
         """The stem, and the last block before each change of resolution."""
         ends = self.block_ends()
-        sizes = [self.flow.positions(self.flow.pixels[i]) - _prefix(self.flow, i)[0] for i in ends]
+        sizes = [self._layout(i).positions(self.flow.shape(self.flow.pixels[i])) for i in ends]
         keep = [a != b for a, b in pairwise(sizes)] + [True]
         if self.first_block is not None:
             keep[0] = True
         return [i for i, kept in zip(ends, keep, strict=True) if kept]
 
     def cut(self, i: int, previous: int, level: str) -> Cut:
-        node = self.flow.pixels[i]
+        return Cut(self._name(i, previous, level), self.flow.names[self.flow.pixels[i]], self._layout(i))
+
+    def _layout(self, i: int) -> Layout:
+        """The layout of a tensor with the tokens that are not the image's own."""
         prefix, cls = _prefix(self.flow, i)
-        return Cut(self._name(i, previous, level), self.flow.names[node], self.flow.layouts[node], prefix, cls)
+        return replace(self.flow.layouts[self.flow.pixels[i]], prefix=prefix, cls=cls)
 
     def _name(self, i: int, previous: int, level: str) -> str:
         """The module whose output is read: the block, else the outermost that runs since the cut before."""
@@ -224,7 +222,8 @@ def _prefix(flow: Flow, i: int) -> tuple[int, bool]:
     names: list[str] = []
     for node in flow.pixels[: i + 1]:
         pieces = node.args[0] if getattr(node.target, "__name__", "") in ("cat", "concat") else ()
-        if flow.layouts.get(node) != "ntd" or not isinstance(pieces, list | tuple):
+        layout = flow.layouts.get(node)
+        if layout is None or not layout.has_tokens or not isinstance(pieces, list | tuple):
             continue
         for piece in pieces:
             if not isinstance(piece, fx.Node) or piece in flow.pixels:

@@ -12,21 +12,14 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_LAYOUTS = {(3, 2): "ntd", (4, 1): "nchw", (4, 3): "nhwc"}  # by dimensions and channel axis
-
 _FIRST = frozenset(
-    "conv1d conv2d conv3d batch_norm group_norm instance_norm interpolate pixel_shuffle max_pool2d "
-    "avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d".split()
+    "conv1d conv2d conv3d batch_norm group_norm instance_norm interpolate pixel_shuffle max_pool2d max_pool3d "
+    "avg_pool2d avg_pool3d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d".split()
 )
 _LAST = frozenset(["linear", "layer_norm", "rms_norm"])
 _MIXES = frozenset(["matmul", "bmm", "einsum", "__matmul__", "scaled_dot_product_attention"])
 _REGROUPS = frozenset(["reshape", "view", "flatten", "unflatten", "squeeze", "unsqueeze"])
 _SPLITS = frozenset(["chunk", "split"])
-
-
-def layout_name(dimensions: int, axis: int | None) -> str | None:
-    """Name of a layout, batch first; None for one that cannot be read, or when the channel axis is not known."""
-    return "nd" if dimensions == 2 else _LAYOUTS.get((dimensions, -1 if axis is None else axis))
 
 
 class ChannelAxes(TorchFunctionMode):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from probe.backbones.stages import Stage
 from probe.backbones.state_dicts import hash_tensors
+from probe.backbones.taps import Tap
 from probe.base.errors import ProbeError
 from probe.base.lookup import find_index
 
@@ -40,13 +41,17 @@ class Origin:
 
 
 class Backbone(nn.Module):
-    """A network as stages. `net(images)` is its output, `net.walk(images)` its taps, `net.cut(tap)` a shorter one."""
+    """A network as stages. `net(images)` is its output, `net.walk(images)` its taps, `net.cut(tap)` a shorter one.
+
+    It is built in eval mode, and only training switches that: in train mode a pass changes BatchNorm's buffers.
+    """
 
     def __init__(self, stages: Sequence[Stage], head: Stage | None, origin: Origin) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.head = head
         self.origin = origin
+        self.training = self.stages.training = any(part.training for part in (*stages, head) if part is not None)
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -82,33 +87,29 @@ class Backbone(nn.Module):
         stages = self._stages()
         return type(self)(stages[:end], None, self.origin), type(self)(stages[end:], self.head, self.origin)
 
-    def table(self) -> list[dict[str, Any]]:
-        """One dict per tap: layout, output shape, width, and what the network up to there costs.
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image, without the head."""
+        return sum(stage.macs for stage in self._stages())
 
-        `params` and `macs` (multiply-accumulates of one image) are cumulative; `depth` is the
-        share of the stages that have run.
-        """
-        rows: list[dict[str, Any]] = []
+    def tap(self, tap: str | int) -> Tap:
+        """What is known of a tap, given by name or by index from either end."""
+        return self.table()[find_index("tap", tap, self.taps)]
+
+    def table(self) -> list[Tap]:
+        """What is known of every tap, bottom to top."""
+        table: list[Tap] = []
         seen: dict[int, int] = {}
         macs = 0
         for index, stage in enumerate(self._stages()):
             seen |= {id(p): p.numel() for p in stage.parameters()}
             macs += stage.macs
-            rows.append(
-                {
-                    "index": index,
-                    "tap": stage.name,
-                    "layout": stage.layout,
-                    "shape": list(stage.shape),
-                    "width": stage.width,
-                    "prefix": stage.prefix,
-                    "cls": stage.cls,
-                    "params": sum(seen.values()),
-                    "macs": macs,
-                    "depth": (index + 1) / len(self.stages),
-                }
-            )
-        return rows
+            tap = Tap(
+                name=stage.name, index=index, depth=(index + 1) / len(self.stages), layout=stage.layout,
+                shape=stage.shape, params=sum(seen.values()), macs=macs,
+            )  # fmt: skip
+            table.append(tap)
+        return table
 
     def weights(self) -> dict[str, Tensor]:
         """Every parameter and stored buffer of the stages, under their original names."""

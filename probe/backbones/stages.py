@@ -5,46 +5,29 @@ dropout and stochastic depth that are constants in the eval graph.
 """
 
 import operator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from probe.backbones.cuts import Cut
+from probe.backbones.taps import VECTOR
 from probe.backbones.tracing import BATCHES, Flow, holds_tensor
 from probe.base.errors import ProbeError
 
 HEAD = "head"
 
 
-@dataclass(frozen=True)
-class Place:
-    """What is known of the tensor at a tap: its layout, one image's shape, and the tokens that are not the image's."""
-
-    name: str
-    layout: str
-    shape: tuple[int, ...]
-    prefix: int
-    cls: bool
-
-    @property
-    def width(self) -> int:
-        """Number of channels."""
-        return self.shape[0] if self.layout == "nchw" else self.shape[-1]
-
-
 class Stage(nn.Module):
     """A slice of a network between two cuts; its own parameters and no others, under their original names.
 
-    `shape` is the output of one image and `layout` names its axes (`nchw nhwc ntd nd`); the first
-    `prefix` tokens are not the image's (`cls`: the very first is a class token). `macs` counts the
+    `shape` is the output of one image and `layout` says what its axes hold. `macs` counts the
     multiply-accumulates of one image. `halved` says that it has not the architecture's own width.
     """
 
     def __init__(self, network: nn.Module, cut: Cut, graphs: dict[bool, fx.Graph], flow: Flow, ends: tuple[int, int]):
         super().__init__()
-        self.name, self.layout, self.prefix, self.cls = cut.name, cut.layout, cut.prefix, cut.cls
+        self.name, self.layout = cut.name, cut.layout
         self.halved = False
         first, last = (flow.pixels[end] for end in ends)
         self.input_shape, self.shape = flow.shape(first), flow.shape(last)
@@ -53,17 +36,7 @@ class Stage(nn.Module):
         for target in sorted(targets, key=lambda name: (len(name), name)):  # alike in every process
             _attach(self, network, target)
         self._forwards = {training: type(fx.GraphModule(network, g)).forward for training, g in graphs.items()}
-        self.train(network.training)
-
-    @property
-    def width(self) -> int:
-        """Number of channels of the output."""
-        return self.place.width
-
-    @property
-    def place(self) -> Place:
-        """What is known of the output, without the stage."""
-        return Place(self.name, self.layout, self.shape, self.prefix, self.cls)
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self._forwards[self.training](self, x)
@@ -74,9 +47,13 @@ class Stage(nn.Module):
 
 
 def slice_network(network: nn.Module, cuts: list[Cut], flows: dict[bool, Flow]) -> tuple[list[Stage], Stage]:
-    """The stages that end at `cuts`, bottom to top, and the head that turns the last into the output."""
+    """The stages that end at `cuts`, bottom to top, and the head that turns the last into the output.
+
+    They share the network's modules, which are put in eval mode.
+    """
+    network.eval()
     bounds = {training: _bounds(flow, cuts) for training, flow in flows.items()}
-    pieces = [*cuts, Cut(HEAD, "", "nd")]
+    pieces = [*cuts, Cut(HEAD, "", VECTOR)]
     made = []
     for k, cut in enumerate(pieces):
         graphs = {training: _segment(flow, *bounds[training][k : k + 2]) for training, flow in flows.items()}

@@ -21,7 +21,8 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.feature_extraction import NodePathTracer
 
-from probe.backbones.layouts import ChannelAxes, layout_name
+from probe.backbones.layouts import ChannelAxes
+from probe.backbones.taps import Layout, find_layout
 
 BATCHES = (2, 3)  # two sizes tell a constant from a multiple of the batch
 
@@ -37,7 +38,8 @@ class Flow:
     `names` are the tracer's qualified names; `values` what a node gave at the two batch sizes
     (tensors as `Shape`); `pixels` the nodes, in order, whose value carries pixels; `overwritten`
     those that a later node writes into; `macs` the multiply-accumulates of one image; `layouts`
-    where the channels are, for the tensors of which it can be told.
+    the tensors' own, where it can be told; `constants` the tensors that the tracer put on the
+    network, by name. It holds no weights.
     """
 
     graph: fx.Graph
@@ -46,7 +48,8 @@ class Flow:
     pixels: list[fx.Node]
     overwritten: set[fx.Node]
     macs: dict[fx.Node, int]
-    layouts: dict[fx.Node, str]
+    layouts: dict[fx.Node, Layout]
+    constants: dict[str, Tensor]
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
         """Shape of one image's tensor at a node."""
@@ -54,12 +57,7 @@ class Flow:
 
     def positions(self, node: fx.Node) -> int:
         """Number of places (pixels of a map, tokens) over which a tensor would be pooled."""
-        shape = self.shape(node)
-        channels = {"nchw": 0}.get(self.layouts[node], -1)
-        size = 1
-        for places in shape[:channels] + shape[channels:][1:]:
-            size *= places
-        return size
+        return self.layouts[node].positions(self.shape(node))
 
     def module(self, node: fx.Node) -> str:
         """Path of the module a node runs in: the leaf module itself, or the caller of a function."""
@@ -130,13 +128,20 @@ def observe(
         values=values,
         pixels=_pixels(graph, values),
         overwritten={node for node, (tensor, version) in first.tensors.items() if tensor._version != version},
+        constants=_constants(network, graph),
         macs={node: flops // (2 * BATCHES[0]) for node, flops in first.flops.items()},
         layouts={
             node: layout
             for node, (tensor, _) in first.tensors.items()
-            if (layout := layout_name(tensor.ndim, first.channels.axis(tensor)))
+            if (layout := find_layout(tensor.ndim, first.channels.axis(tensor)))
         },
     )
+
+
+def _constants(network: nn.Module, graph: fx.Graph) -> dict[str, Tensor]:
+    """Tensors that are no parameter and no buffer, which the tracer put on the network under names of its own."""
+    names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    return {name: getattr(network, name).clone() for name in sorted(names) if name.startswith("_tensor_constant")}
 
 
 def _pixels(graph: fx.Graph, values: dict[fx.Node, tuple[Any, Any]]) -> list[fx.Node]:

@@ -24,7 +24,7 @@ def taps(arch: str, as_json: bool, network: Network) -> None:
     from probe.backbones import backbone
 
     net = backbone(arch, "scratch", **asdict(network))
-    table = net.table()
+    table = [tap.to_dict() for tap in net.table()]
     if as_json:
         click.echo(json.dumps(table))
         return

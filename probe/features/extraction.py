@@ -32,14 +32,13 @@ def extract(
     A run that was stopped goes on where it was. Raises ProbeError when an image cannot be read,
     a tap cannot be pooled as asked, or the features do not fit on the disk.
     """
-    from probe.backbones.pooling import check_pool  # these need torch, which a warm run does without
-    from probe.features.reader import NotCompiledError, settle
+    from probe.features.reader import NotCompiledError, settle  # needs torch, which a warm run does without
 
     settings = settings or Extraction()
-    for stage in map(net.stage, net.taps):
-        check_pool(stage, settings.pool)
+    for tap in net.table():
+        tap.check_pool(settings.pool)
     device = pick_device(settings.device)
-    settled = settle(settings, len(data) * net.table()[-1]["macs"], device)
+    settled = settle(settings, len(data) * net.macs, device)
     try:
         return _extract(net, data, settled, device, Path(cache) if cache else default_folder())
     except NotCompiledError as error:
@@ -49,11 +48,10 @@ def extract(
 
 
 def _extract(net: "Backbone", data: Dataset, settings: Extraction, device: str, folder: Path) -> Features:
-    from probe.backbones.pooling import pooled_width
-
+    table = net.table()
     request = {
         **network_request(net, settings, device),
-        "widths": {tap: pooled_width(net.stage(tap), settings.pool) for tap in net.taps},
+        "widths": {tap.name: tap.pooled_width(settings.pool) for tap in table},
     }
 
     def begin(batch_size: int) -> Walk:
@@ -63,7 +61,7 @@ def _extract(net: "Backbone", data: Dataset, settings: Extraction, device: str, 
         read = Reader(net, replace(settings, batch_size=batch_size), device)
         return lambda rows: batches.walk_dataset(read, data, rows)
 
-    facts = {"request": request, "origin": net.describe(), "taps": net.table()}
+    facts = {"request": request, "origin": net.describe(), "taps": [tap.to_dict() for tap in table]}
     return keep_arrays(facts, data, settings.batch_size, begin, folder)
 
 

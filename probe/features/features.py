@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.taps import Tap
 from probe.base.lookup import unknown
 from probe.base.runtime import free_memory, log
 from probe.cache.store import Store
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 class Features(Mapping[str, NDArray[np.floating]]):
     """Tap name to a read-only (n, d) array; rows in the order of `ids`, `labels`, `groups`, `splits`.
 
-    `taps` describes each tap (width, cumulative params and macs, depth), `origin` the network
-    they were read from, `request` names the cache entry in `folder` and `details` is all it stands for.
+    `taps` describes each tap, bottom to top, `origin` the network they were read from, `request`
+    names the cache entry in `folder` and `details` is all it stands for.
     """
 
     def __init__(
@@ -30,13 +31,13 @@ class Features(Mapping[str, NDArray[np.floating]]):
         arrays: Mapping[str, Path | NDArray[np.floating]],
         data: Dataset,
         folder: Path,
-        taps: list[dict[str, Any]],
+        taps: Sequence[Tap],
         origin: dict[str, Any],
         details: dict[str, Any],
     ) -> None:
         """`arrays` hold the features of each tap, or name the files that do."""
         self.data, self.folder, self.request = data, folder, folder.name
-        self.taps, self.origin, self.details = taps, origin, details
+        self.taps, self.origin, self.details = list(taps), origin, details
         self._arrays = dict(arrays)
         self._kept: dict[str, Tensor] = {}
 
@@ -45,7 +46,8 @@ class Features(Mapping[str, NDArray[np.floating]]):
         """What a complete store holds."""
         paths = {tap: store.arrays[tap].path for tap in store.widths}
         origin = store.facts["origin"]  # the name it was asked by now, not at first
-        return cls(paths, data, store.folder, store.manifest["taps"], origin, store.manifest["request"])
+        taps = map(Tap.from_dict, store.manifest["taps"])
+        return cls(paths, data, store.folder, list(taps), origin, store.manifest["request"])
 
     def __getitem__(self, tap: str) -> NDArray[np.floating]:
         if tap not in self._arrays:
@@ -83,7 +85,7 @@ class Features(Mapping[str, NDArray[np.floating]]):
         """The features of some taps. Raises KeyError, in words, for one that there is not."""
         return type(self)(
             {tap: self[tap] for tap in taps}, self.data, self.folder,
-            [known for known in self.taps if known["tap"] in taps], self.origin, self.details,
+            [tap for tap in self.taps if tap.name in taps], self.origin, self.details,
         )  # fmt: skip
 
     def on(self, device: str) -> Self:

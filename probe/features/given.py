@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.taps import Tap
 from probe.base.errors import ProbeError, reason
 from probe.cache.manifest import NAME, read_loosely
 from probe.cache.store import ROWS
@@ -40,7 +41,7 @@ def read_features(source: str | Path, seed: int = 0) -> Features:
 def _from_folder(folder: Path, seed: int) -> Features:
     paths = {file.stem: file for file in sorted(folder.glob("*.npy"), key=lambda file: _natural(file.stem))}
     manifest = read_loosely(folder / NAME)
-    described = {tap["tap"]: tap for tap in manifest.get("taps", [])}
+    described = {tap.name: tap for tap in map(Tap.from_dict, manifest.get("taps", []))}
     paths = {tap: paths[tap] for tap in described if tap in paths} | paths
     if not (folder / ROWS).is_file():
         raise ProbeError(f"'{folder}' has no {ROWS} that says what the rows of its arrays are")
@@ -124,13 +125,13 @@ def _checked(
     place: Path,
     arrays: Mapping[str, Path | NDArray[Any]],
     data: Dataset,
-    described: Mapping[str, dict[str, Any]],
+    described: Mapping[str, Tap],
     origin: dict[str, Any],
 ) -> Features:
     if not arrays:
         raise ProbeError(f"'{place}' holds no features")
     taps = [
-        described.get(tap) or {"tap": tap, "index": i, "depth": (i + 1) / len(arrays)} for i, tap in enumerate(arrays)
+        described.get(name) or Tap(name=name, index=i, depth=(i + 1) / len(arrays)) for i, name in enumerate(arrays)
     ]
     features = Features(arrays, data, place, taps, origin, {"source": str(place)})
     for tap in features:

@@ -30,7 +30,10 @@ def features_of(
     features = extract(net, data, extraction, cache=cache)
     recipe = recipe or _recipe(arch, weights, seed, size, len(data), network, extraction, cache)
     if recipe:  # a download has put the weights on this machine by now
-        notebook.note(recipe, {"request": features.details, "origin": features.origin, "taps": features.taps})
+        notebook.note(
+            recipe,
+            {"request": features.details, "origin": features.origin, "taps": [tap.to_dict() for tap in features.taps]},
+        )
     return features
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from probe.backbones import Backbone, Preprocessing
-from probe.backbones.pooling import pooled
 from probe.base.runtime import log
 from probe.settings import Extraction
 
@@ -89,15 +88,16 @@ class _Walk(nn.Module):
         for tensor in (*self.net.parameters(), *self.net.buffers()):
             if tensor.ndim == 4:  # `Module.to` would do so to tensors of five axes, which have no such layout
                 tensor.data = tensor.data.contiguous(memory_format=self.layout)
-        self.pool, self.dtype, self.kind = settings.pool, getattr(torch, settings.dtype), torch.device(device).type
+        self.taps, self.pool = net.table(), settings.pool
+        self.dtype, self.kind = getattr(torch, settings.dtype), torch.device(device).type
         self.mean, self.std = moments(net.origin.preprocessing, device)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = normalised(images, self.mean, self.std).contiguous(memory_format=self.layout)
         vectors = []
         with torch.autocast(self.kind, self.dtype, self.dtype != torch.float32):
-            for stage, out in self.net.walk(x):
-                vectors.append(pooled(stage, out, self.pool).float())
+            for tap, (_, out) in zip(self.taps, self.net.walk(x), strict=True):
+                vectors.append(tap.pool(out, self.pool).float())
         return tuple(vectors)
 
 

@@ -31,8 +31,8 @@ def through_frozen(
     what another batch size changes.
     """
     bottom = model.trunk.cut(count - 1)
-    place = bottom.stage(-1).place
-    width = math.prod(place.shape)
+    tap = bottom.tap(-1)
+    width = math.prod(tap.shape)
     there = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
     size = 4 * width * len(data) * (1 + training.views)
     if size > shutil.disk_usage(there).free:
@@ -46,7 +46,7 @@ def through_frozen(
         _kept(bottom, data, training, str(fabric.device), cache, walk, seeds)
         for seeds in (None, *((seed, view + 1) for view in range(training.views)))
     )
-    return Outputs(plain, place.shape, count, str(fabric.device), views)
+    return Outputs(plain, tap.shape, count, str(fabric.device), views)
 
 
 def _kept(
@@ -54,23 +54,23 @@ def _kept(
     seeds: tuple[int, int] | None,
 ) -> NDArray[np.floating]:  # fmt: skip
     """The array of all images, or of a view of them, from the cache or made now."""
-    place = bottom.stage(-1).place
+    tap = bottom.tap(-1)
     settings = Extraction(dtype=training.precision, compile="off", channels_last=False)
     request = {
-        **network_request(bottom, settings, device), "taps": [place.name], "pool": "whole",
-        "widths": {place.name: math.prod(place.shape)},
+        **network_request(bottom, settings, device), "taps": [tap.name], "pool": "whole",
+        "widths": {tap.name: math.prod(tap.shape)},
     }  # fmt: skip
     if seeds:
         request["view"] = [training.augment, *seeds]
-    facts = {"request": request, "origin": bottom.describe(), "taps": bottom.table()[-1:]}
-    return keep_arrays(facts, data, training.batch_size, partial(walk, seeds), cache)[place.name]
+    facts = {"request": request, "origin": bottom.describe(), "taps": [tap.to_dict()]}
+    return keep_arrays(facts, data, training.batch_size, partial(walk, seeds), cache)[tap.name]
 
 
 def _walk(
     bottom: Backbone, count: int, fabric: Fabric, pictures: Source, seeds: tuple[int, int] | None, batch_size: int
 ) -> Walk:
     """From rows to what the frozen stages make of them, in batches."""
-    every, name = np.arange(count), bottom.stage(-1).name
+    every, name = np.arange(count), bottom.taps[-1]
 
     def walk(rows: range) -> Iterator[dict[str, NDArray[np.float32]]]:
         bottom.eval()

@@ -47,7 +47,7 @@ def _slim(model: Truncated, states: list[str], seed: int) -> None:
     if states[-count:] != ["slim"] * count:
         raise ProbeError("stages to be halved must be the highest, with none of full width among them")
     model.trunk = halve_top(model.trunk, count, seed)
-    model.head = make_head(model.trunk.stage(-1).place, model.task.outputs, model.settings, seed)
+    model.head = make_head(model.trunk.tap(-1), model.task.outputs, model.settings, seed)
 
 
 def _like(tensor: Tensor, generator: torch.Generator) -> Tensor:

@@ -45,7 +45,7 @@ def control_rows(
             named = known | {"method": f"{method}, {NAMES[kind]}"}
             rows += score_rows({(metric, MACRO): line}, weighing, named)
             if kind == "permuted":
-                gain = (real[tap["tap"]][: len(line)] - line) * find_metric(metric).sign
+                gain = (real[tap.name][: len(line)] - line) * find_metric(metric).sign
                 rows += score_rows({(f"{metric}_{SELECTIVITY}", MACRO): gain}, weighing, known | {"method": method})
     return rows
 
@@ -56,7 +56,7 @@ def majority_rows(features: Features, trial: Trial, weighing: Weighing, ordinal:
     shown, stated = data.task.counts(data.labels[trial.seen])
     predicted = np.tile(shown / np.maximum(stated, 1), (len(trial.test), 1))
     scores = data.task.score(data.labels[trial.test], predicted, weighing.weights, ordinal=ordinal)
-    known = describe(features, {}, trial.n_train, "control") | {"split": "test", "seed": trial.seed}
+    known = describe(features, None, trial.n_train, "control") | {"split": "test", "seed": trial.seed}
     return score_rows(scores, weighing, known | {"method": "majority"})
 
 

@@ -174,7 +174,7 @@ class _OneSeed:
     def _read_out(self, name: str) -> None:
         scores: dict[str, dict[str, Scores]] = {}
         for entry in tqdm(self.features.taps, unit="tap", disable=None, desc=f"{name} scores", leave=False):
-            tap = entry["tap"]
+            tap = entry.name
             first = self._first[tap]  # the lowest of equal features, scored already
             scores[tap] = scores[first] if first in scores else self._scores(name, tap, self.fitted[name][tap])
             for split in KEPT if self._keeps else ():

@@ -15,7 +15,7 @@ def transfer_rows(features: Features, trial: Trial) -> Rows:
     data = features.data
     rows: Rows = []
     for tap in features.taps:
-        x = np.asarray(features[tap["tap"]][trial.trained])
+        x = np.asarray(features[tap.name][trial.trained])
         if (np.ptp(x, axis=0) == 0).all():
             continue
         found = transferability(x, data.task.questions(data.labels[trial.trained]))

@@ -5,14 +5,13 @@ from typing import Any
 
 import pandas as pd
 
+from probe.backbones.taps import Tap
 from probe.metrics import MACRO
 from probe.records.metric_table import find_metric
 from probe.records.rows import TRAINING_SIZE
 from probe.scoring.rows import gap_of
 from probe.scoring.statistics import earliest_sufficient
 from probe.settings import ProbeGrid
-
-Tap = Mapping[str, Any]
 
 
 def recommend(rows: pd.DataFrame, taps: Sequence[Tap], grid: ProbeGrid) -> dict[str, Any]:
@@ -26,7 +25,7 @@ def recommend(rows: pd.DataFrame, taps: Sequence[Tap], grid: ProbeGrid) -> dict[
     bounds = rows[rows["metric"] == gap_of(metric)].set_index("tap")["ci_high"].reindex(scores["val"].index)
     enough = earliest_sufficient(bounds.to_list(), grid.delta)
     found = [
-        {**tap, **{split: line[tap["tap"]] for split, line in scores.items()}, "gap_high": bounds[tap["tap"]]}
+        {**tap.to_dict(), **{split: line[tap.name] for split, line in scores.items()}, "gap_high": bounds[tap.name]}
         for tap in taps
     ]
     picks = {tap["tap"]: _with_savings(tap, found[-1]) for tap in found}
@@ -34,7 +33,7 @@ def recommend(rows: pd.DataFrame, taps: Sequence[Tap], grid: ProbeGrid) -> dict[
     return {
         "taps": found,
         "best": picks[_best(scores["val"], metric)],
-        "earliest_sufficient": None if enough is None else picks[taps[enough]["tap"]],
+        "earliest_sufficient": None if enough is None else picks[taps[enough].name],
         "oracle": picks[_best(test, metric)] if test.notna().any() else None,
         "smallest_gap_high": float(bounds.min()),
     }
@@ -62,33 +61,11 @@ def _best(scores: "pd.Series[float]", metric: str) -> str:
 
 def _by_tap(rows: pd.DataFrame, metric: str, split: str, taps: Sequence[Tap]) -> "pd.Series[float]":
     chosen = rows[(rows["metric"] == metric) & (rows["split"] == split) & (rows["class"] == MACRO)]
-    return chosen.groupby("tap")["value"].mean().reindex([tap["tap"] for tap in taps])
+    return chosen.groupby("tap")["value"].mean().reindex([tap.name for tap in taps])
 
 
-def _with_savings(tap: Tap, whole: Tap) -> dict[str, Any]:
+def _with_savings(tap: Mapping[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
     """What cutting at a tap saves of what lies below the head; features made elsewhere do not say."""
-    costs = [cost for cost in ("params", "macs") if tap.get(cost) is not None]
+    costs = [cost for cost in ("params", "macs") if cost in tap]
     kept = {key: tap[key] for key in ("tap", "index", "depth", "val", "test", "gap_high", *costs)}
     return kept | {f"saved_{cost}": 1 - tap[cost] / whole[cost] for cost in costs}
-
-
-def marks(rows: pd.DataFrame, metric: str) -> list[dict[str, str]]:
-    """The tap to cut at of every network, weights and probe in rows of the main job, where validation has a score."""
-    main = rows[rows["study"].eq("layerwise") & rows["tap"].notna()]
-    found = []
-    for (arch, weights), arm in main.groupby(["arch", "weights"], sort=False):
-        taps = [
-            {"tap": tap, "index": at, "depth": float(part["depth"].iloc[0]), **_costs(part)}
-            for at, (tap, part) in enumerate(arm.sort_values("depth", kind="stable").groupby("tap", sort=False))
-        ]
-        for method, mine in arm[arm["method"].notna()].groupby("method", sort=False):
-            if (mine["metric"].eq(metric) & mine["split"].eq("val") & mine["value"].notna()).any():
-                chosen = recommend(mine, taps, ProbeGrid(metric=metric))
-                tap = (chosen["earliest_sufficient"] or chosen["best"])["tap"]
-                found.append({"arch": str(arch), "weights": str(weights), "method": str(method), "tap": tap})
-    return found
-
-
-def _costs(rows: pd.DataFrame) -> dict[str, float]:
-    known = rows[rows["metric"].isin(["params", "macs"])].drop_duplicates("metric")
-    return dict(zip(known["metric"], known["value"], strict=True))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.taps import Tap
 from probe.features import Features
 from probe.metrics import MACRO, Scores
 from probe.records.metric_table import find_metric
@@ -21,15 +22,15 @@ def gap_of(metric: str) -> str:
     return f"{metric}_gap"
 
 
-def describe(features: Features, tap: Mapping[str, Any], n_train: int, study: str = "layerwise") -> dict[str, Any]:
-    """The columns that every row of a tap has."""
+def describe(features: Features, tap: Tap | None, n_train: int, study: str = "layerwise") -> dict[str, Any]:
+    """The columns that every row of a tap has, or of no tap."""
     return {
         "study": study,
         "dataset": features.data.name,
         "arch": features.origin["arch"],
         "weights": features.origin["weights"],
-        "tap": tap.get("tap"),
-        "depth": tap.get("depth"),
+        "tap": tap and tap.name,
+        "depth": tap and tap.depth,
         "task": features.data.task.name,
         "strategy": "frozen",
         "n_train": n_train,
@@ -63,8 +64,7 @@ def gap_rows(
 def cost_rows(features: Features, n_train: int) -> Rows:
     """Parameters and MACs up to each tap, where they are known."""
     return [
-        make_row(**describe(features, tap, n_train), metric=cost, value=tap[cost])
+        make_row(**describe(features, tap, n_train), metric=name, value=cost)
         for tap in features.taps
-        for cost in ("params", "macs")
-        if tap.get(cost) is not None
+        for name, cost in tap.costs().items()
     ]

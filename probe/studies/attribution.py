@@ -89,7 +89,7 @@ def probed_arms(
         net = backbone(arch, source, seed=seed, **options)
         names = [net.stage(tap).name for tap in dict.fromkeys(taps or (net.taps[-1],))]
         features = features_of(arch, source, data, seed, network, extraction, cache)
-        depths = {known["tap"]: known["depth"] for known in features.taps if known["tap"] in names}
+        depths: dict[str, float | None] = {tap.name: tap.depth for tap in features.taps if tap.name in names}
         arms.append(Arm(called, arch, source, probed(net, features, names), depths))
     return arms
 

@@ -188,5 +188,5 @@ class Asked:
 
 
 def _at_tap(model: Truncated) -> AtTap:
-    place = model.trunk.stage(-1).place
-    return AtTap(model.trunk, model.head, place.layout, place.prefix, place.name)
+    tap = model.trunk.tap(-1)
+    return AtTap(model.trunk, model.head, tap.maps, tap.name)

@@ -114,7 +114,7 @@ def run_check(
     plan.enter([*entries, comparison])
     every = [*(arm.entry for arm in study.arms), *entries, comparison]
     trained_taps = {cell["tap"] for cell in cells}
-    names = [tap["tap"] for tap in study.arms[0].taps if tap["tap"] in trained_taps]
+    names = [tap.name for tap in study.arms[0].taps if tap.name in trained_taps]
     seconds = {"probing": probing, "training": sum(cell["seconds"] for cell in cells)}
     return Check(study, names, cells, every, _verdicts(study, cells, training.metric), seconds, searches)
 
@@ -225,13 +225,13 @@ def difference_table(study: Study, cells: Sequence[Known]) -> pd.DataFrame:
     arm = study.arms[0]
     table = strategy_differences(cells, study.grid.metric)
     if not table.empty:
-        table["depth"] = table["tap"].map({tap["tap"]: tap["depth"] for tap in arm.taps})
+        table["depth"] = table["tap"].map({tap.name: tap.depth for tap in arm.taps})
     return table.assign(dataset=study.data.name, arch=arm.arch)
 
 
 def _pick_taps(study: Study, wanted: Sequence[str | int]) -> list[str]:
     """The taps to train at, bottom to top: those asked for, or some spread over the depth and the recommended."""
-    every = [tap["tap"] for tap in study.arms[0].taps]
+    every = [tap.name for tap in study.arms[0].taps]
     if wanted:
         chosen = {find_index("tap", tap, every) for tap in wanted}
     else:
@@ -248,7 +248,7 @@ def _verdicts(study: Study, cells: Sequence[Known], metric: str) -> list[tuple[s
     sign = find_metric(metric).sign
     found = []
     for arm in study.arms:
-        every = [tap["tap"] for tap in arm.taps]
+        every = [tap.name for tap in arm.taps]
         mine = [cell for cell in cells if cell["weights"] == arm.weights]
         for strategy in dict.fromkeys(cell["strategy"] for cell in mine):
             some = [cell for cell in mine if cell["strategy"] == strategy]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from probe.backbones.taps import Tap
 from probe.base.errors import ProbeError
 from probe.scoring.agreement import Estimate, estimate
 from probe.scoring.differences import mean_draws
@@ -38,18 +39,18 @@ class Search:
     oracle_regret: Estimate | None = None
 
 
-def stage_ends(taps: Sequence[Known]) -> list[str]:
+def stage_ends(taps: Sequence[Tap]) -> list[str]:
     """The last tap of each resolution, bottom to top; where these are fewer than three, every quarter of the depth."""
-    sizes = [_resolution(tap) for tap in taps]
+    sizes = [tap.resolution for tap in taps]
     last = len(taps) - 1
     ends = [i for i in range(len(taps)) if i == last or sizes[i + 1] != sizes[i]]
     if len(ends) < 3:
         ends = sorted({max(0, round(len(taps) * (k + 1) / QUARTERS) - 1) for k in range(QUARTERS)})
-    return [taps[i]["tap"] for i in ends]
+    return [taps[i].name for i in ends]
 
 
 def search_cut(
-    taps: Sequence[Known],
+    taps: Sequence[Tap],
     seeds: Sequence[int],
     train: Callable[[str, int], Known],
     recall: Callable[[str, int], Known | None],
@@ -61,7 +62,7 @@ def search_cut(
     where it is known already. `sign` is -1 for scores of which less is better. Of equals the lower tap is taken. The
     test split has no part in what is found. Raises ProbeError for fewer than three taps.
     """
-    names = [tap["tap"] for tap in taps]
+    names = [tap.name for tap in taps]
     if len(names) < 3:
         raise ProbeError(f"there is nothing to search among {len(names)} taps: {', '.join(names)}")
     cells: dict[str, list[Known]] = {}
@@ -114,8 +115,3 @@ def _beside_all(
 
 def _val(cells: Sequence[Known]) -> float:
     return float(np.mean([cell["val"] for cell in cells]))
-
-
-def _resolution(tap: Known) -> tuple[int, ...]:
-    shape = tuple(tap["shape"])
-    return {"nchw": shape[1:], "nhwc": shape[:-1], "ntd": shape[:1]}.get(tap["layout"], ())

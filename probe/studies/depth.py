@@ -74,7 +74,7 @@ def sample_depths(
         features, rows, _linear(features, device) if readout == "linear" else _knn(features, k, device)
     )
     index, last = prediction_depths(predicted), predicted[-1]
-    taps, depths = np.array(list(features)), np.array([tap["depth"] for tap in features.taps])
+    taps, depths = np.array(list(features)), np.array([tap.depth for tap in features.taps])
     return pd.DataFrame(
         {
             "id": data.ids[rows],
@@ -112,7 +112,7 @@ def depth_rows(features: Features, table: pd.DataFrame, depths: Depths) -> pd.Da
     settled = table["index"].to_numpy()[:, None] <= np.arange(len(features))
     for tap, line in zip(features.taps, ratio(add_columns(settled, counts), counts.sum(0)), strict=True):
         low, high = percentile_interval(line[1:])
-        at = {"tap": tap["tap"], "depth": tap["depth"], "metric": SETTLED, "class": MACRO}
+        at = {"tap": tap.name, "depth": tap.depth, "metric": SETTLED, "class": MACRO}
         found.append(make_row(**known, **at, value=line[0], ci_low=low, ci_high=high))
     for (metric, name), line in _mean_depths(features, table, counts).items():
         low, high = percentile_interval(line[1:])

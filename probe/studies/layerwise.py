@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.audit import Finding, quick_audit
+from probe.backbones.taps import Tap
 from probe.base.errors import ProbeError, Unreachable
 from probe.base.files import digest_of, plain
 from probe.base.runtime import default_folder, log, pick_device, probing_device, versions
@@ -53,9 +54,9 @@ class Arm:
         return str(self.entry.labels["weights"])
 
     @property
-    def taps(self) -> list[dict[str, Any]]:
-        """Name, depth and costs of each tap, bottom to top."""
-        return list(self.entry.facts["taps"])
+    def taps(self) -> list[Tap]:
+        """Where its features were read, bottom to top."""
+        return list(map(Tap.from_dict, self.entry.facts["taps"]))
 
     @property
     def seeds(self) -> list[int]:
@@ -244,7 +245,7 @@ def probed(
     ]
     return Outcome(
         rows=records(swept.rows),
-        facts={"taps": first.taps, "recommended": recommended, "networks": networks},
+        facts={"taps": [tap.to_dict() for tap in first.taps], "recommended": recommended, "networks": networks},
         arrays=swept.arrays(),
     )
 
@@ -269,7 +270,7 @@ def _settled(job: _Job, archs: Sequence[str], earlier: Sequence[Run]) -> Extract
 
     size = job.network.image_size or job.data.image_size
     settings = asdict(replace(job.network, image_size=size))
-    macs = max(backbone(arch, "scratch", **settings).table()[-1]["macs"] for arch in set(archs))
+    macs = max(backbone(arch, "scratch", **settings).tap(-1).macs or 0 for arch in set(archs))
     return settle(job.extraction, len(job.data) * macs, pick_device(job.extraction.device))
 
 

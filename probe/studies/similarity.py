@@ -71,7 +71,7 @@ def of_maps(
     found, skipped = for_each_arm(archs, weights, partial(backbone, seed=seed, **how))
     device = pick_device(extraction.device)
     arms = {
-        name: net.eval().to(device)
+        name: net.to(device)
         for name, net in zip(_arm_names([net.describe() for net in found.values()]), found.values(), strict=True)
     }
     order = np.random.default_rng(seed).permutation(len(images)).tolist()

@@ -82,7 +82,7 @@ def load(path: str | Path) -> Truncated:
     with torch.no_grad():
         for name, tensor in tensors.items():
             mine[name].copy_(tensor)
-    return model.eval()
+    return model
 
 
 def read_card(path: str | Path) -> dict[str, Any]:
@@ -152,5 +152,5 @@ def _rebuild(card: Mapping[str, Any]) -> Truncated:
     trunk = halve_top(net.cut(card["tap"]), card.get("halved", 0))
     trunk.origin = origin
     settings, task = Head(**card["head"]), read_task(card["task"], card["classes"])
-    head = make_head(trunk.stage(-1).place, task.outputs, settings)
+    head = make_head(trunk.tap(-1), task.outputs, settings)
     return Truncated(trunk, head, task, settings, source["hash"])

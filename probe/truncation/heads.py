@@ -6,8 +6,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from probe.backbones.catalog import seeded
-from probe.backbones.pooling import check_pool, pooled, pooled_width
-from probe.backbones.stages import Place
+from probe.backbones.taps import Tap
 from probe.base.lookup import check_seed
 from probe.settings import Head
 
@@ -15,23 +14,22 @@ ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 
 
 class Pool(nn.Module):
-    """One vector per image from the tensor at a cut, whatever its layout; see `pooled`."""
+    """One vector per image from the tensor at a cut, whatever its layout; see `Tap.pool`."""
 
-    def __init__(self, place: Place, pool: str) -> None:
+    def __init__(self, tap: Tap, pool: str) -> None:
         """Raises ProbeError when the tensor cannot be pooled so."""
         super().__init__()
-        check_pool(place, pool)
-        self.place, self.pool = place, pool
+        tap.check_pool(pool)
+        self.tap, self.pool = tap, pool
 
     def forward(self, x: Tensor) -> Tensor:
-        vectors: Tensor = pooled(self.place, x, self.pool)
-        return vectors
+        return self.tap.pool(x, self.pool)
 
     def extra_repr(self) -> str:
-        return f"{self.pool} of {self.place.layout} {self.place.shape}"
+        return f"{self.pool} of {self.tap.layout} {self.tap.shape}"
 
 
-def make_head(place: Place, classes: int, settings: Head, seed: int = 0) -> nn.Sequential:
+def make_head(tap: Tap, classes: int, settings: Head, seed: int = 0) -> nn.Sequential:
     """A head for the tensor at a cut: its reduction to a vector, dropout, and layers, the last called `linear`.
 
     `flatten` keeps every position, class and register tokens included. Weights are PyTorch's default,
@@ -39,7 +37,7 @@ def make_head(place: Place, classes: int, settings: Head, seed: int = 0) -> nn.S
     not fit: `cls+linear` where there is no class token.
     """
     check_seed(seed)
-    first, width = _reduction(place, settings.head)
+    first, width = _reduction(tap, settings.head)
     layers: OrderedDict[str, nn.Module] = OrderedDict(reduce=first)
     if settings.dropout:
         layers["dropout"] = nn.Dropout(settings.dropout)
@@ -52,8 +50,8 @@ def make_head(place: Place, classes: int, settings: Head, seed: int = 0) -> nn.S
     return nn.Sequential(layers)
 
 
-def _reduction(place: Place, kind: str) -> tuple[nn.Module, int]:
+def _reduction(tap: Tap, kind: str) -> tuple[nn.Module, int]:
     if kind == "flatten+linear":
-        return nn.Flatten(), math.prod(place.shape)
+        return nn.Flatten(), math.prod(tap.shape)
     pool = "cls" if kind == "cls+linear" else "mean"
-    return Pool(place, pool), pooled_width(place, pool)
+    return Pool(tap, pool), tap.pooled_width(pool)

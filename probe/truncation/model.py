@@ -15,13 +15,15 @@ class Truncated(nn.Module):
     """`trunk`, a backbone that ends at a cut, then `head`: from preprocessed images (n, c, h, w) to logits (n, k).
 
     There is one logit per class, also when there are two; `task` says what they mean.
-    `source_hash` is the trunk's `weights_hash` at the time it was cut, before any training.
+    `source_hash` is the trunk's `weights_hash` at the time it was cut, before any training. A model is made in eval
+    mode.
     """
 
     def __init__(self, trunk: Backbone, head: nn.Module, task: Task, settings: Head, source_hash: str) -> None:
         super().__init__()
         self.trunk, self.head = trunk, head
         self.task, self.settings, self.source_hash = task, settings, source_hash
+        self.eval()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -47,7 +49,7 @@ class Truncated(nn.Module):
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
         layers = [layer for layer in self.head.modules() if isinstance(layer, nn.Linear)]
-        return int(self.trunk.table()[-1]["macs"]) + sum(layer.weight.numel() for layer in layers)
+        return self.trunk.macs + sum(layer.weight.numel() for layer in layers)
 
     @property
     def params(self) -> int:
@@ -79,7 +81,7 @@ def truncate(
 
     The trunk is a copy: training it leaves `net` as it is. `head`: "gap+linear", "flatten+linear",
     "cls+linear" or "mlp" (with `hidden` units and `activation` "relu" or "gelu"), `dropout` in front;
-    drawn from `seed`. Neither buffers nor the global random state change.
+    drawn from `seed`. The model is in eval mode; neither buffers nor the global random state change.
 
     Raises ProbeError for an unknown tap, fewer than two classes (of several labels, none), and a
     head that does not fit there.
@@ -88,6 +90,5 @@ def truncate(
     task = as_task(task)
     task.check_names()
     trunk = net.cut(tap)
-    layers = make_head(trunk.stage(-1).place, task.outputs, settings, seed)
-    model = Truncated(copy.deepcopy(trunk), layers, task, settings, trunk.weights_hash())
-    return model.train(net.training)
+    layers = make_head(trunk.tap(-1), task.outputs, settings, seed)
+    return Truncated(copy.deepcopy(trunk), layers, task, settings, trunk.weights_hash())

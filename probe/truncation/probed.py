@@ -27,6 +27,6 @@ def probed(
     fitted = fit_taps(features.only(taps), trial, find_method("linear")(grid, data.task))
     made = {}
     for tap in taps:
-        made[tap] = truncate(net, tap, data.task).eval()
+        made[tap] = truncate(net, tap, data.task)
         head_from_probe(made[tap], fitted[tap].whole)
     return made

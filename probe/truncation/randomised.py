@@ -31,7 +31,7 @@ def cascade(model: Truncated) -> Iterator[tuple[str, Truncated]]:
     """
     seed = (model.trunk.origin.seed + 1) % 2**32
     fresh, ready = drawn_again(model, seed), copy.deepcopy(model)
-    head = make_head(model.trunk.stage(-1).place, model.task.outputs, model.settings, seed)
+    head = make_head(model.trunk.tap(-1), model.task.outputs, model.settings, seed)
     ready.head.load_state_dict(head.state_dict())
     yield "head", ready
     for tap in reversed(ready.trunk.taps):
