@@ -149,10 +149,8 @@ class _Job:
         arm, features = cell.labels["arm"], self.arms.by_name[cell.labels["arm"]].features
         chosen = {arm: {tap: features[tap] for tap in _some(list(features), self.taps)}}
         how = {name: value for name, value in asdict(self.embedding).items() if name != "sample"}
-        single = data.task != "multilabel"
-        points, maps = embed_arms(
-            chosen, data.ids, labels, rows, silhouettes=single, seed=self.setup.seed, **how
-        )  # fmt: skip
+        how["silhouettes"] = data.task != "multilabel"
+        points, maps = embed_arms(chosen, data.ids, labels, rows, seed=self.setup.seed, **how)
         arrays = to_arrays("points", points.drop(columns="arm")) | to_arrays("maps", maps.drop(columns="arm"))
         return Outcome(rows=[], facts={"images": len(rows), "of": len(data)}, arrays=arrays)
 
