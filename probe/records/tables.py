@@ -76,6 +76,19 @@ def thumbnails(entries: Sequence[Entry]) -> dict[str, NDArray[np.uint8]]:
     return pictures
 
 
+def depth_table(entry: Entry) -> pd.DataFrame:
+    """Of `probe depth`, a row per image; its index is the row of the image in the data.
+
+    Columns `id`, `group`, `label`, `split`, `predicted`, `correct` (missing where no label is known), `index`, `tap`,
+    `depth` and `agreeing_taps`.
+    """
+    table = to_table("images", entry.arrays).set_index("row")
+    if "group" not in table:
+        table.insert(1, "group", None)
+    right = pd.Series(table["correct"] == 1, dtype="boolean").where(table["correct"] >= 0)
+    return table.assign(correct=right)
+
+
 def attribution_arrays(entries: Sequence[Entry]) -> dict[str, NDArray[Any]]:
     """Of `probe attribute`, images, masks and maps, a column per network and tap.
 
