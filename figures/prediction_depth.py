@@ -79,9 +79,9 @@ def _examples(entry: Entry, table: pd.DataFrame, end: str) -> list[dict[str, Any
     found = []
     for name in [name for name in entry.arrays if name.startswith(f"{end}/")]:
         row = table.loc[int(name.removeprefix(f"{end}/"))]
-        correct = None if pd.isna(row["correct"]) else bool(row["correct"])
-        told = {key: row[key] for key in ("label", "predicted", "tap")}
-        found.append({**told, "id": row["id"].rpartition("/")[2], "image": entry.arrays[name], "correct": correct})
+        known: dict[str, Any] = {key: row[key] for key in ("label", "predicted", "tap")}
+        known["correct"] = None if pd.isna(row["correct"]) else bool(row["correct"])
+        found.append({**known, "id": row["id"].rpartition("/")[2], "image": entry.arrays[name]})
     return found
 
 

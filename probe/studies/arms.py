@@ -130,7 +130,7 @@ class Built:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """By the content of its weights."""
-        return {**self.net.describe(), "state": self.net.weights_hash(), "versions": versions()}
+        return identity_of_built(self.net)
 
     @cached_property
     def features(self) -> Features:
@@ -209,6 +209,11 @@ def gather(
         if list(arm.data.ids) != list(table.ids):
             raise ProbeError(f"'{first}' and '{name}' are not of the same images in the same order")
     return Arms(by_name, table, identity, skipped)
+
+
+def identity_of_built(net: "Backbone") -> dict[str, Any]:
+    """What decides the numbers of a network that is there already: its origin, and the hash of its weights."""
+    return {**net.describe(), "state": net.weights_hash(), "versions": versions()}
 
 
 def identity_of_labels(data: Dataset) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -119,7 +118,7 @@ def _settled(arms: Arms, depths: Depths, setup: Setup) -> Outcome:
     device = probing_device(setup.extraction.device)
     table = sample_depths(features, k=depths.k, readout=depths.readout, split=depths.split, device=device)
     generator = np.random.default_rng(setup.seed)
-    pictures = {}
+    pictures: dict[str, NDArray[np.uint8]] = {}
     for end, rows in zip(("first", "last"), extremes(table, SHOWN, generator), strict=True):
         pictures |= {f"{end}/{row}": np.asarray(features.data.images.load(row)) for row in rows.index.tolist()}
     columns = table.reset_index().assign(correct=table["correct"].astype("Int8").fillna(UNKNOWN).to_numpy(np.int8))

@@ -135,7 +135,9 @@ class _Job:
     def cell(self, a: str, b: str) -> Cell:
         """The comparison of two networks, or of one with itself."""
         networks = [self.arms.by_name[name].identity for name in ([a] if a == b else [a, b])]
-        read = {"device": self.setup.extraction.device} if self.comparison.maps else decisive(self.setup.extraction)
+        read = decisive(self.setup.extraction)
+        if self.comparison.maps:  # which are neither pooled nor compiled
+            read = {"Extraction": {"device": self.setup.extraction.device}}
         asked = {"networks": networks, "data": self.arms.identity, "seed": self.setup.seed}
         words = setting_words(self.setup.reading, self.setup.network, self.setup.extraction, self.comparison)
         return Cell(
