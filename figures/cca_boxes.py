@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.style import COLORS, literal, paper
-from probe.records.folder import Results, reading
+from probe.records.tables import correlation_tables
+from probe.records.view import Missing, View
 
 
 def cca_boxes(table: pd.DataFrame, title: str = "", scores: pd.DataFrame | None = None, metric: str = "") -> Figure:
@@ -45,15 +46,14 @@ def cca_boxes(table: pd.DataFrame, title: str = "", scores: pd.DataFrame | None 
         return figure
 
 
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figures from a folder of results, by file stem."""
-    paths = results.paths("cca*.csv", "probe similarity --measure svcca")
-    results.check(paths[0].name)
-    drawn = {}
-    for path in paths:
-        with reading(path):
-            drawn[path.stem] = figure_of(pd.read_csv(path))
-    return drawn
+def redraw(view: View) -> dict[str, Figure]:
+    """The figures of the latest run in a record, by file stem."""
+    tables = correlation_tables(*view.finished("similarity")[-1])
+    if not tables:
+        raise Missing(
+            f"no two networks with the same taps of 'probe similarity --measure svcca' in '{view.record.folder}'"
+        )
+    return {stem: figure_of(table) for stem, table in tables.items()}
 
 
 def figure_of(table: pd.DataFrame) -> Figure:

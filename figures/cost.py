@@ -1,6 +1,6 @@
 """What a cut costs and what it keeps: parameters, MACs, time and memory up to every tap; quality against time.
 
-Command: `probe cost --arch resnet50 --results results/results.jsonl` (writes `cost.pdf`).
+Command: `probe cost --arch resnet50 --results results` (writes `cost.pdf`).
 Rows read: what `probe cost` measures per tap; of results, `auroc` (macro, test) with its interval, and on val.
 What one should see: parameters sit in the last blocks, time is spread evenly, memory of activations is largest
 at the bottom; and how much quality the time buys.
@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from probe.records.folder import Results, reading
 
 from figures.depth_curve import MOST_NAMES, draw_chance
 from figures.style import COLORS, MARKERS, literal, paper
 from probe.records.labels import weights_names
+from probe.records.rows import frame
+from probe.records.view import View
 
 PANELS = (  # column, unit in which it is shown, label
     ("params", 1e6, "parameters\n(10$^6$)"),
@@ -53,14 +54,11 @@ def cost_figure(
         return figure
 
 
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figure from a folder of results, by file stem; with quality where the folder has it."""
-    facts = results.facts("cost.json", "probe cost")
-    rows = results.rows
-    with reading(results.folder / "cost.json"):
-        mine = rows["arch"].eq(facts["arch"]) & rows["study"].eq("layerwise") & rows["method"].eq("linear")
-        chosen = rows[mine & rows["metric"].eq("auroc") & rows["tap"].isin([tap["tap"] for tap in facts["taps"]])]
-        return {"cost": cost_figure(facts["taps"], facts, None if chosen.empty else chosen)}
+def redraw(view: View) -> dict[str, Figure]:
+    """The figure of the latest run in a record, by file stem; with quality where the run was given results."""
+    run, (entry,) = view.finished("cost")[-1]
+    scores = frame(run.facts["scores"])
+    return {"cost": cost_figure(entry.facts["taps"], entry.facts["measured"], None if scores.empty else scores)}
 
 
 def draw_cost(axes: Axes, table: pd.DataFrame, column: str, unit: float, label: str) -> Axes:

@@ -3,8 +3,8 @@
 Command: `probe embed --arch resnet50 --data labels.csv` (writes `embedding_umap.pdf`; with `--thumbnails`
 `embedding_umap_images.pdf` too).
 Tables read: points (`arm`, `tap`, `image`, `label`, `x`, `y`), and maps, a row per panel (`dataset`, `arm`, `tap`,
-`method`, `images`, `of`, `neighbours`, `trustworthiness`, `silhouette`, `silhouette_map`); `read_embedding` reads what
-the command wrote. Axes have no unit, and every panel has its own.
+`method`, `images`, `of`, `neighbours`, `trustworthiness`, `silhouette`, `silhouette_map`). Axes have no unit, and every
+panel has its own.
 What one should see: of pretrained weights one cloud at the first taps and colours that part towards the last; from
 scratch much the same cloud throughout. T says how far to trust a map, S how much of what it shows is in the features.
 """
@@ -12,7 +12,6 @@ scratch much the same cloud throughout. T says how far to trust a map, S how muc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -23,8 +22,9 @@ from matplotlib.lines import Line2D
 
 from figures.embedding_panel import Looks, Pictures, draw_images, draw_points, few_classes, looks_of
 from figures.style import WIDTHS, literal, paper
-from probe.records.folder import Results, reading
 from probe.records.labels import told_once
+from probe.records.tables import embedding_tables, thumbnails
+from probe.records.view import View
 
 COLUMNS = {False: 6, True: 3}  # panels side by side, of points and of images
 LARGEST = {False: 1.7, True: 1.95}  # inches of a panel's side
@@ -65,24 +65,15 @@ class Layout:
         return left, self.height - TITLE - (line + 1) * (HEAD + self.side + FOOT) + FOOT
 
 
-def read_embedding(stem: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Points and maps as `probe embed` wrote them, such as `results/embedding_umap`, to be drawn without computing."""
-    words = dict.fromkeys(("dataset", "arm", "tap", "image", "label", "method"), str)
-    single = dict.fromkeys(("x", "y"), np.float32)
-    how: dict[str, Any] = {"dtype": {**words, **single}, "na_values": [""], "keep_default_na": False}
-    return pd.read_csv(f"{stem}.csv", **how), pd.read_csv(f"{stem}_maps.csv", **how)
-
-
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figures from a folder of results, by file stem: the points of every method."""
+def redraw(view: View) -> dict[str, Figure]:
+    """The figures of a record, by file stem: of every method the latest run, and images where it has small pictures."""
+    latest = {run.asked["Embedding"]["method"]: entries for run, entries in view.finished("embed")}
     drawn = {}
-    for path in results.paths("embedding_*_maps.csv", "probe embed"):
-        stem = path.name.removesuffix("_maps.csv")
-        for name in (f"{stem}.csv", path.name):
-            found = results.table(name, "probe embed")  # so that it is told which of the two is missing or damaged
-        with reading(path.with_name(f"{stem}.csv"), path):
-            results.check(path.name, found["dataset"].iloc[0])
-            drawn[stem] = embedding_grid(*read_embedding(path.with_name(stem)))
+    for method, entries in latest.items():
+        points, maps = embedding_tables(entries)
+        drawn[f"embedding_{method}"] = embedding_grid(points, maps)
+        if pictures := thumbnails(entries):
+            drawn[f"embedding_{method}_images"] = embedding_grid(points, maps, pictures)
     return drawn
 
 

@@ -1,8 +1,8 @@
 """Prediction depth: images that are settled first and last, and where those read rightly and wrongly settle.
 
 Command: `probe depth --arch torchvision:resnet18 --data scans.npz` (writes `depth.pdf`).
-Input: the images to show as arrays with what is known of them, the taps, and per image of the split the place of
-the tap at which it settles and whether it is read rightly.
+Input: the cell of a run: per image of the split where it settles and whether it is read rightly, the taps, and the
+pictures of the images to show.
 What one should see: early images that look typical of their class, late ones that are unusual, faint or
 ambiguous; wrong readings (orange) settling later than right ones (blue). A class far commoner than the others
 settles early whatever it looks like.
@@ -10,7 +10,6 @@ settles early whatever it looks like.
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -22,11 +21,13 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from figures.style import COLORS, literal, paper
-from probe.records.folder import Results, reading
+from probe.records.labels import weights_name
+from probe.records.record import Entry
+from probe.records.tables import depth_table
+from probe.records.view import View
 
 COLUMNS = 8  # images in a row
 LONGEST = 20  # characters of a line that fit under an image
-STATED = {"True": True, "False": False}  # in a file of values
 KINDS = {True: ("read as labelled", COLORS[0]), False: ("read otherwise", COLORS[1])}
 
 
@@ -56,34 +57,32 @@ def prediction_depth(
         return figure
 
 
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figure from a folder of results, by file stem."""
-    paths = [results.path(name, "probe depth") for name in ("depth.csv", "depth.npz")]
-    results.table("depth.csv", "probe depth")  # so that it is told which of the two is damaged
-    with reading(paths[1]), paths[1].open("rb") as file:
-        np.load(file).close()
-    results.check("depth.csv")
-    with reading(*paths):
-        return {"depth": figure_of(*paths)}
+def redraw(view: View) -> dict[str, Figure]:
+    """The figure of the latest run in a record, by file stem."""
+    return {"depth": figure_of(view.finished("depth")[-1][1][0])}
 
 
-def figure_of(table: Path, images: Path) -> Figure:
-    """The figure from what is known of every image, and the images that are shown, their names, the taps, the title."""
-    every = pd.read_csv(table, dtype={"id": str, "label": str, "predicted": str, "correct": str}, keep_default_na=False)
-    known = every.set_index("id").to_dict(orient="index")
-    with np.load(images) as stored:
-        first, last = (
-            [_example(name, known[name], stored[f"{end}_{at}"]) for at, name in enumerate(stored[end].tolist())]
-            for end in ("first", "last")
-        )
-        taps, title = stored["taps"].tolist(), str(stored["title"])
-    stated = every[every["correct"].isin(list(STATED))]
-    right = stated["correct"].eq("True").to_numpy(bool)
-    return prediction_depth(first, last, taps, stated["index"].to_numpy(), right, title)
+def figure_of(entry: Entry) -> Figure:
+    """The figure of a cell: its table of images, the pictures that it kept, and what it was asked."""
+    table, asked = depth_table(entry), entry.asked["Depths"]
+    readout = f"{asked['k']} nearest neighbours" if asked["readout"] == "knn" else "linear probes"
+    words = [entry.labels["dataset"], entry.labels["arch"], weights_name(entry.labels["weights"]), readout]
+    title = f"{', '.join(words)}; {len(table)} {'' if asked['split'] == 'all' else asked['split'] + ' '}images"
+    known = table[table["correct"].notna()]
+    right = known["correct"].to_numpy(bool)
+    first, last = (_examples(entry, table, end) for end in ("first", "last"))
+    return prediction_depth(first, last, entry.facts["taps"], known["index"].to_numpy(), right, title)
 
 
-def _example(name: str, known: dict[Any, Any], image: NDArray[np.uint8]) -> dict[str, Any]:
-    return {**known, "id": name.rpartition("/")[2], "image": image, "correct": STATED.get(known["correct"])}
+def _examples(entry: Entry, table: pd.DataFrame, end: str) -> list[dict[str, Any]]:
+    """What is known of the images that settle at one end, in the order in which they are shown."""
+    found = []
+    for name in [name for name in entry.arrays if name.startswith(f"{end}/")]:
+        row = table.loc[int(name.removeprefix(f"{end}/"))]
+        known: dict[str, Any] = {key: row[key] for key in ("label", "predicted", "tap")}
+        known["correct"] = None if pd.isna(row["correct"]) else bool(row["correct"])
+        found.append({**known, "id": row["id"].rpartition("/")[2], "image": entry.arrays[name]})
+    return found
 
 
 def _draw(axes: Axes, example: dict[str, Any] | None) -> None:

@@ -1,7 +1,7 @@
 """Similarity of taps: a heatmap for every two networks, and a line over the taps that two networks share.
 
 Command: `probe similarity --arch resnet50 --data labels.csv` (writes `similarity.pdf` and `similarity_lines.pdf`).
-Rows read: `arm_a`, `tap_a`, `arm_b`, `tap_b`, `value`, and for lines `ci_low`, `ci_high`, `null`.
+Table read: `arm_a`, `tap_a`, `arm_b`, `tap_b`, `value`, and for lines `ci_low`, `ci_high`, `null`.
 What one should see: 1 on the diagonal of a network with itself, blocks of taps that are alike, mostly the stages; of
 pretrained against scratch, or of before and after fine-tuning, the lines falling with depth and staying above the null.
 """
@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from figures.style import COLORS, DASHES, INCH, MARKERS, WIDTHS, literal, paper
-from probe.records.folder import Results, reading
 from probe.records.labels import told_once
+from probe.records.tables import similarity_table
+from probe.records.view import View
 
 LETTER, LINE = 0.047, 2.3 / INCH  # inches that a letter of a tap's name takes, and its line, at 5.5 points
 LARGEST = 0.2  # inches of a cell
@@ -62,12 +63,9 @@ def heatmaps(table: pd.DataFrame, title: str = "") -> list[Figure]:
     return [_page(rows, cell, names, title) for rows in pages]
 
 
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figures from a folder of results, by file stem."""
-    table = results.table("similarity.csv", "probe similarity")
-    with reading(results.folder / "similarity.csv"):
-        results.check("similarity.csv", table["dataset"].iloc[0])
-        return figures_of(table)
+def redraw(view: View) -> dict[str, Figure]:
+    """The figures of the latest run in a record, by file stem."""
+    return figures_of(similarity_table(*view.finished("similarity")[-1]))
 
 
 def figures_of(table: pd.DataFrame) -> dict[str, Figure]:

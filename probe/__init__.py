@@ -23,6 +23,7 @@ _HOMES = {
     "Tuning": "probe.settings",
     "backbone": "probe.backbones",
     "dataset": "probe.data",
+    "embed": "probe.studies.embedding",
     "extract": "probe.features",
     "finetune": "probe.finetuning",
     "layerwise": "probe.probes",
@@ -30,6 +31,7 @@ _HOMES = {
     "read_features": "probe.features",
     "load": "probe.truncation",
     "save": "probe.truncation",
+    "similarity": "probe.studies.similarity",
     "truncate": "probe.truncation",
 }
 

@@ -17,7 +17,12 @@ from figures.cost import cost_figure
 from probe.backbones import Backbone, Origin, cost, from_module
 from probe.backbones.cost import Alive, latency, tap_costs
 from probe.commands import main
-from probe.records.rows import append_rows, frame, make_row
+from probe.records.record import Record
+from probe.records.rows import frame, make_row, to_json
+from probe.settings import Network
+from probe.studies.cost import cost as measure
+
+pytestmark = pytest.mark.usefixtures("print_quality")
 
 FACTS = {"arch": "mine", "device": "cpu", "threads": 1, "batch_size": 2, "repeats": 3}
 
@@ -96,8 +101,7 @@ def test_measuring_leaves_the_network_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), random)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(module.training for module in net.modules())
-    table = [tap.to_dict() for tap in net.table()]
-    assert [{name: row[name] for name in known} for row, known in zip(rows, table, strict=True)] == table
+    assert [{name: row[name] for name in known} for row, known in zip(rows, net.table(), strict=True)] == net.table()
     assert np.all(np.diff([row["latency_ms"] for row in rows]) > 0)
     assert np.all(np.diff([row["memory_mb"] for row in rows]) > 0)
 
@@ -130,6 +134,11 @@ def scores(weights: str = "scratch", arch: str = "mine", taps: tuple[str, ...] =
     return rows
 
 
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(to_json(row) + "\n" for row in rows))
+    return path
+
+
 def test_the_figure_shows_every_cost() -> None:
     figure = cost_figure(table(), FACTS)
     lines = [axes.lines[0].get_ydata().tolist() for axes in figure.axes]
@@ -159,16 +168,19 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(main, [*small, *arguments], prog_name="probe")
 
 
-@pytest.mark.usefixtures("print_quality")
 def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    append_rows(tmp_path / "r.jsonl", scores(arch="test_resnet", taps=("stem", "layer1.0", "layer2.0")))
+    write_rows(tmp_path / "r.jsonl", scores(arch="test_resnet", taps=("stem", "layer1.0", "layer2.0")))
     found = json.loads(invoke("--json", "--results", "r.jsonl").stdout)
     assert [row["tap"] for row in found["taps"]] == ["stem", "layer1.0", "layer2.0", "layer3.0", "layer4.0"]
     assert (found["batch_size"], found["repeats"], found["device"]) == (2, 2, "cpu")
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [
-        "cost.json", "cost.pdf", "cost.png", "cost.svg",
+    assert sorted(path.name for path in (tmp_path / "results").iterdir() if path.name[0] != ".") == [
+        "cells", "cost.json", "cost.pdf", "cost.png", "cost.svg", "study.json",
     ]  # fmt: skip
+    drawn = ["figure", "cost", "--out", "again"]
+    assert CliRunner().invoke(main, drawn).exit_code == 0
+    for kind in ("pdf", "svg", "png"):
+        assert Path(f"again/cost.{kind}").read_bytes() == Path(f"results/cost.{kind}").read_bytes()
     text = invoke().stdout
     assert text.splitlines()[0].split() == ["tap", "params", "macs", "ms/image", "quartiles", "peak", "MB"]
     assert "2 images a pass, float32, median of 2 passes; a cut network without its head" in text
@@ -176,10 +188,46 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_results_of_another_network_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    append_rows(tmp_path / "r.jsonl", scores())
+    write_rows(tmp_path / "r.jsonl", scores())
     for file, message in [("r.jsonl", "no scores at these taps of test_resnet; it has results of mine"),
                           ("gone.jsonl", "cannot read results from 'gone.jsonl'")]:  # fmt: skip
         result = invoke("--results", file)
         assert (result.exit_code, result.stdout) == (1, "")
         assert message in result.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_what_was_measured_is_not_measured_again_but_by_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    how = {"batch_size": 2, "repeats": 2, "network": Network(image_size=32), "out": tmp_path}
+    first = measure("test_resnet", **how)
+    measured: list[int] = []
+
+    def again(net: Backbone, batch_size: int, *rest: object) -> list[dict]:
+        measured.append(batch_size)
+        return tap_costs(net, batch_size, *rest)
+
+    monkeypatch.setattr("probe.studies.cost.tap_costs", again)
+    with caplog.at_level("INFO", "probe"):
+        assert measure("test_resnet", **how).taps == first.taps
+    assert not measured
+    assert "measured before; take another folder" in caplog.text
+    measure("test_resnet", **{**how, "batch_size": 3})
+    measure("test_resnet", **{**how, "out": None})
+    monkeypatch.setattr("probe.studies.cost.hardware", lambda device: {"device": "another GPU", "threads": 1})
+    measure("test_resnet", **how)
+    assert measured == [3, 2, 2]
+
+
+def test_from_python_a_network_that_is_built(tmp_path: Path) -> None:
+    net, record = small(), Record(tmp_path)
+    found = measure(net, batch_size=2, repeats=1, results=write_rows(tmp_path / "r", scores(taps=("relu", "x"))))
+    assert [tap["tap"] for tap in found.taps] == ["relu", "norm"]
+    assert found.measured["arch"] == "mine"
+    assert set(found.scores["tap"]) == {"relu"}
+    assert found.record.folder is None
+    measure(net, batch_size=2, repeats=1, out=record)
+    assert [run.command for run in record.runs] == ["cost"]
+    with pytest.raises(probe.ProbeError, match="no scores at these taps of mine"):
+        measure(net, batch_size=2, repeats=1, results=write_rows(tmp_path / "r", scores(taps=("other",))))

@@ -11,12 +11,15 @@ from click.testing import CliRunner, Result
 from helpers import words
 from matplotlib.collections import PathCollection
 
-from figures.embedding_grid import embedding_grid, read_embedding
+import probe
+from figures.embedding_grid import embedding_grid
 from figures.embedding_panel import HUES, MOST, spread_images
-from figures.style import INCH, WIDTHS, save
+from figures.style import INCH, WIDTHS
 from probe.base.errors import ProbeError
 from probe.commands import main
 from probe.settings import Embedding
+
+pytestmark = pytest.mark.usefixtures("print_quality")
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -96,20 +99,6 @@ def test_no_two_classes_look_alike_and_of_many_the_rare_ones_are_one() -> None:
     assert names[-1] == "7 others"
 
 
-@pytest.mark.usefixtures("print_quality")
-def test_what_was_written_is_drawn_again_byte_by_byte(tmp_path: Path) -> None:
-    points, maps = tables()
-    maps.loc[0, "silhouette"] = np.nan
-    points["label"] = points["label"].replace({"class 00": "NA", "class 01": "1"})
-    first = save(embedding_grid(points, maps), tmp_path / "first")
-    points.to_csv(tmp_path / "embedding.csv", index=False)
-    maps.to_csv(tmp_path / "embedding_maps.csv", index=False)
-    again = read_embedding(tmp_path / "embedding")
-    pd.testing.assert_frame_equal(again[0], points, check_dtype=False)
-    for one, other in zip(first, save(embedding_grid(*again), tmp_path / "again"), strict=True):
-        assert Path(one).read_bytes() == Path(other).read_bytes()
-
-
 def test_images_stand_where_their_points_are_and_hide_none() -> None:
     points, maps = tables(4)
     shown = spread_images(points)
@@ -137,6 +126,13 @@ def run(*arguments: object, code: int = 0) -> Result:
     return result
 
 
+def read(stem: Path) -> Tables:
+    """Points and maps as the command wrote them."""
+    words = dict.fromkeys(("image", "label"), str)
+    single = dict.fromkeys(("x", "y"), np.float32)
+    return pd.read_csv(f"{stem}.csv", dtype=words | single), pd.read_csv(f"{stem}_maps.csv")
+
+
 def given(folder: Path, name: str, rows: int = 60, several: bool = False, dead: bool = False) -> Path:
     rng = np.random.default_rng(len(name))
     taps = {f"layer{tap}": rng.normal(size=(rows, 6)).astype(np.float32) for tap in range(9)}
@@ -145,16 +141,20 @@ def given(folder: Path, name: str, rows: int = 60, several: bool = False, dead: 
     return folder / f"{name}.npz"
 
 
-@pytest.mark.usefixtures("print_quality")
-def test_the_command_draws_the_images_of_a_network(tmp_path: Path) -> None:
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {}
     for split, count in (("train", 40), ("val", 10), ("test", 10)):
         arrays[f"{split}_images"] = rng.integers(256, size=(count, 28, 28), dtype=np.uint8)
         arrays[f"{split}_labels"] = np.arange(count)[:, None] % 2
     np.savez(tmp_path / "scans.npz", **arrays)
+    return tmp_path / "scans.npz"
+
+
+def test_the_command_draws_the_images_of_a_network(images: Path, tmp_path: Path) -> None:
     net = ("--arch", "resnet10t", "--image-size", 32, "--level", "stage", "--weights", "scratch")
-    asked = (*net, "--data", tmp_path / "scans.npz", "--method", "pca", "--sample", 50, "--out", tmp_path / "out")
+    asked = (*net, "--data", images, "--method", "pca", "--sample", 50, "--out", tmp_path / "out")
     answer = json.loads(run(*asked, "--thumbnails", "--json").stdout)
     names = [
         "embedding_pca.csv",
@@ -163,31 +163,74 @@ def test_the_command_draws_the_images_of_a_network(tmp_path: Path) -> None:
     ]
     assert [Path(file).name for file in answer["files"]] == names
     assert all(Path(file).stat().st_size for file in answer["files"])
-    points, maps = read_embedding(tmp_path / "out" / "embedding_pca")
+    points, maps = read(tmp_path / "out" / "embedding_pca")
     pd.testing.assert_frame_equal(pd.DataFrame(answer["rows"]), maps)
     assert set(maps["images"]) == {50}
     assert set(maps["of"]) == {60}
     assert points.groupby("tap")["image"].agg(tuple).nunique() == 1
     listed = run(*asked, "--tap", "-1").stdout
     assert "trustworthiness" in listed
-    assert len(read_embedding(tmp_path / "out" / "embedding_pca")[1]) == 1
+    assert len(read(tmp_path / "out" / "embedding_pca")[1]) == 1
+
+
+def test_figures_drawn_again_are_those_of_the_run(images: Path, tmp_path: Path) -> None:
+    """Of each method the latest run, with small pictures where it has some."""
+    net = ("--arch", "resnet10t", "--image-size", 32, "--level", "stage", "--weights", "scratch", "--tap", -1)
+    asked = (*net, "--data", images, "--out", tmp_path / "out", "--json")
+    run(*asked, "--method", "pca", "--tap", "stem")
+    run(*asked, "--method", "tsne")
+    files = json.loads(run(*asked, "--method", "pca", "--thumbnails").stdout)["files"]
+    assert {Path(file).stem for file in files if ".csv" not in file} == {"embedding_pca", "embedding_pca_images"}
+    drawn = ["figure", "embedding", "--results", tmp_path / "out", "--out", tmp_path / "again"]
+    assert CliRunner().invoke(main, list(map(str, drawn))).exit_code == 0
+    again = list((tmp_path / "again").iterdir())
+    assert {path.stem for path in again} == {"embedding_pca", "embedding_pca_images", "embedding_tsne"}
+    for path in again:
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+
+
+def test_from_python_and_not_a_second_time(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    net = probe.backbone("resnet10t", "scratch", level="stage", image_size=32)
+    data = probe.dataset(images)
+    how = {"data": data, "taps": [0, -1], "embedding": Embedding(method="pca", sample=50)}
+    found = probe.embed(net, **how)
+    assert found.record.folder is None
+    assert list(found.maps["tap"]) == [net.taps[0], net.taps[-1]]
+    assert set(found.maps["arm"]) == {"resnet10t, scratch"}
+    (entry,) = found.entries
+    assert entry.asked["Embedding"]["sample"] == 50
+    first = probe.embed([net], **how, thumbnails=True, out=tmp_path / "out")
+    monkeypatch.setattr("probe.studies.embedding.embed_arms", None)
+    monkeypatch.setattr("probe.studies.embedding.subsample", None)
+    again = probe.embed(net, **how, thumbnails=True, out=tmp_path / "out")
+    for table, other, third in zip(again.tables, first.tables, found.tables, strict=True):
+        pd.testing.assert_frame_equal(table, other)
+        pd.testing.assert_frame_equal(table, third)
+    monkeypatch.undo()
+    features = probe.extract(net, data)
+    of_features = probe.embed(features, **{**how, "data": "unread"})
+    pd.testing.assert_frame_equal(of_features.points, found.points)
+    with pytest.raises(ProbeError, match="features come without"):
+        probe.embed(probe.make_features({"a": np.eye(60)}, np.arange(60) % 2), thumbnails=True)
 
 
 def test_the_command_draws_given_features(tmp_path: Path) -> None:
     both = ("--features", given(tmp_path, "before"), "--features", given(tmp_path, "after"), "--method", "pca")
     run(*both, "--out", tmp_path / "a")
-    _, maps = read_embedding(tmp_path / "a" / "embedding_pca")
+    _, maps = read(tmp_path / "a" / "embedding_pca")
     assert list(maps["arm"]) == ["before, given"] * 6 + ["after, given"] * 6
     assert list(maps["tap"][:6]) == ["layer0", "layer2", "layer3", "layer5", "layer6", "layer8"]
     run(*both, "--tap", "layer8", "--tap", "layer1", "--out", tmp_path / "b")
-    assert list(read_embedding(tmp_path / "b" / "embedding_pca")[1]["tap"]) == ["layer1", "layer8"] * 2
+    assert list(read(tmp_path / "b" / "embedding_pca")[1]["tap"]) == ["layer1", "layer8"] * 2
     several = ("--features", given(tmp_path, "several", several=True), "--method", "pca", "--tap", 0)
     assert "-" in run(*several, "--out", tmp_path / "c").stdout.splitlines()[1]
-    points, maps = read_embedding(tmp_path / "c" / "embedding_pca")
+    points, maps = read(tmp_path / "c" / "embedding_pca")
     assert set(points["label"]) == {"any finding", "no finding", "unknown"}
     assert maps["silhouette"].isna().all()
     run(*several, "--label", "1", "--out", tmp_path / "c")
-    assert set(read_embedding(tmp_path / "c" / "embedding_pca")[0]["label"]) == {"1", "not 1", "unknown"}
+    assert set(read(tmp_path / "c" / "embedding_pca")[0]["label"]) == {"1", "not 1", "unknown"}
 
 
 def test_what_cannot_be_drawn_is_said_in_a_line(tmp_path: Path) -> None:
@@ -212,7 +255,7 @@ def test_what_cannot_be_drawn_is_said_in_a_line(tmp_path: Path) -> None:
         assert len(result.stderr.splitlines()) == 1
     assert "give one or both" in run(code=2).stderr
     assert "come without: give '--arch' too" in run("--features", first, "--thumbnails", code=2).stderr
-    assert not (tmp_path / "x").exists()
+    assert {path.name for path in (tmp_path / "x").iterdir()} <= {"study.json", ".study.lock", "cells"}
 
 
 def test_settings_that_do_not_fit() -> None:

@@ -24,7 +24,7 @@ from probe.commands import main
 from probe.features import Features
 from probe.records.rows import read_rows
 from probe.settings import Depths, Extraction
-from probe.studies.depth import depth_rows, extremes, prediction_depths, sample_depths
+from probe.studies.depth import depth, depth_rows, extremes, prediction_depths, sample_depths
 
 K = 5
 
@@ -201,13 +201,45 @@ def test_the_command_writes_a_row_per_image_and_a_figure(tmp_path: Path) -> None
     last = rows[rows["metric"] == "settled"].iloc[-1]
     assert (last["value"], last["arch"], last["study"]) == (1, "resnet10t", "depth")
     assert "settled" in result.stdout
-    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".csv", ".jsonl", ".npz", ".pdf", ".svg", ".png"}
+    names = {"study.json", "cells", "depth.csv", "results.jsonl", "depth.pdf", "depth.svg", "depth.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."} == names
     again = invoke(*shown, "--out", tmp_path / "again", "--split", "val", "--json")
     assert {row["metric"] for row in json.loads(again.stdout)["rows"]} >= {"settled", "prediction_depth", "k"}
     assert (tmp_path / "out" / "depth.pdf").read_bytes() == (tmp_path / "again" / "depth.pdf").read_bytes()
     redrawn = ["figure", "prediction-depth", "--results", tmp_path / "out", "--out", tmp_path / "redrawn"]
     assert CliRunner().invoke(main, list(map(str, redrawn))).exit_code == 0
     assert (tmp_path / "out" / "depth.pdf").read_bytes() == (tmp_path / "redrawn" / "depth.pdf").read_bytes()
+
+
+def test_from_python_and_not_a_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, data = tiny_net(), shapes_data()
+    found = depth(net, data=data, depths=Depths(k=K, draws=100))
+    assert found.record.folder is None
+    features = probe.extract(net, data)
+    pd.testing.assert_frame_equal(found.table, sample_depths(features, k=K), check_dtype=False)
+    first = depth(net, data=data, depths=Depths(k=K, draws=100), out=tmp_path)
+    monkeypatch.setattr("probe.studies.depth.sample_depths", None)
+    again = depth(net, data=data, depths=Depths(k=K, draws=100), out=tmp_path)
+    pd.testing.assert_frame_equal(again.rows, first.rows)
+    pd.testing.assert_frame_equal(again.table, found.table)
+    assert again.entries[0].asked["Depths"]["k"] == K
+    assert set(again.rows["setting"]) == {f"k={K}"}
+    monkeypatch.undo()
+    other = depth(features, depths=Depths(k=K, draws=100))
+    assert other.table.equals(found.table)
+    with pytest.raises(ProbeError, match="without their images"):
+        depth(probe.make_features({"a": np.eye(60)}, np.arange(60) % 2), depths=Depths(k=K))
+
+
+def test_unknown_labels_and_groups_stand_in_the_record(make_features: Make) -> None:
+    features = make_features("multilabel", groups=True)
+    labels = features.data.labels.copy()
+    labels[np.flatnonzero(features.data.splits == "test")[0]] = -1
+    features.data = replace(features.data, labels=labels)
+    found = depth(features, depths=Depths(k=K, draws=100))
+    pd.testing.assert_frame_equal(found.table, sample_depths(features, k=K), check_dtype=False)
+    assert found.table["correct"].isna().sum() == 1
+    assert found.table["correct"].dtype == "boolean"
 
 
 def example(**known: Any) -> dict[str, Any]:

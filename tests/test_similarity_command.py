@@ -1,6 +1,7 @@
 """How sure similarities are, and how they are told: bands, the null, rows, figures, the command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,22 @@ import pytest
 from click.testing import CliRunner, Result
 from helpers import words
 
-from analysis.similarity import Estimate, cca_coefficients, estimate, half_samples, linear_cka, measure
-from analysis.similarity.tables import cca_table, compare_arms, rows_of_maps
+import probe
+from analysis.similarity import cca_coefficients, estimate, half_samples, linear_cka, measure
+from analysis.similarity.tables import cca_table
 from figures.cca_boxes import cca_boxes
 from figures.similarity import LINE, heatmaps, lines, shared_taps
 from figures.style import INCH, WIDTHS
 from probe.base.errors import ProbeError
 from probe.commands import main
-from probe.records.rows import append_rows, make_row
-from probe.settings import Comparison
+from probe.features import Features
+from probe.records.cell import Cell, Outcome
+from probe.records.record import Record, Run
+from probe.records.rows import make_row, to_json
+from probe.settings import Comparison, Network
+from probe.studies.similarity import Similarity
+
+pytestmark = pytest.mark.usefixtures("print_quality")
 
 NONE = np.empty((0, 60), int)
 CKA = measure("cka", unbiased=True)
@@ -83,11 +91,21 @@ def test_a_measure_that_half_the_images_do_not_allow_says_so() -> None:
     assert estimate(measure("pwcca"), x, None, halves[:0], NONE).value.item() == pytest.approx(1)
 
 
+UNBIASED = Comparison(unbiased=True, draws=40, permutations=40)
+
+
+def named(taps: dict[str, np.ndarray], weights: str) -> Features:
+    features = probe.make_features(taps, np.arange(60) % 2)
+    features.origin = {"arch": "net", "weights": weights, "seed": 0}
+    return features
+
+
+def compare(comparison: Comparison = UNBIASED, **arms: dict[str, np.ndarray]) -> Similarity:
+    return probe.similarity([named(taps, weights) for weights, taps in arms.items()], comparison=comparison)
+
+
 def table(**arms: dict[str, np.ndarray]) -> pd.DataFrame:
-    named = {f"net, {name}": taps for name, taps in arms.items()}
-    rng = np.random.default_rng(0)
-    orders = np.array([rng.permutation(60) for _ in range(3)])
-    return compare_arms(named, "unbiased cka", CKA, half_samples(60, None, 3, rng), orders)
+    return compare(**arms).table
 
 
 def test_rows_name_every_two_taps_of_every_two_arms() -> None:
@@ -99,18 +117,6 @@ def test_rows_name_every_two_taps_of_every_two_arms() -> None:
         first, second = ({"net, a": a, "net, b": b}[arm] for arm in (row.arm_a, row.arm_b))
         assert row.value == pytest.approx(linear_cka(first[row.tap_a], second[row.tap_b], unbiased=True), abs=1e-6)
         assert row.ci_low <= row.value + 1e-6
-    matrix = np.arange(25.0).reshape(5, 5)
-    places = [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y"), ("b", "z")]
-    mapped = rows_of_maps(places, "minibatch cka", Estimate(matrix, matrix - 1, matrix + 1, matrix / 2))
-    found = mapped.set_index(["arm_a", "tap_a", "arm_b", "tap_b"])
-    for at, value in ((("a", "y", "b", "z"), matrix[1, 4]), (("b", "x", "b", "z"), matrix[2, 4])):
-        assert found.loc[at, ["value", "ci_low", "ci_high", "null"]].tolist() == [
-            value,
-            value - 1,
-            value + 1,
-            value / 2,
-        ]
-    assert len(found) == 4 + 6 + 9
 
 
 def test_heatmaps_show_the_values_and_say_what_they_are() -> None:
@@ -184,6 +190,10 @@ def test_correlations_of_equal_taps_stand_against_noise(tmp_path: Path) -> None:
     assert f"{area:.2f}" in words(figure)
 
 
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    path.write_text("".join(to_json(row) + "\n" for row in rows))
+
+
 def run(*arguments: object, code: int = 0) -> Result:
     result = CliRunner().invoke(main, ["similarity", *map(str, arguments)])
     assert result.exit_code == code, result.output
@@ -204,7 +214,6 @@ def images(tmp_path: Path) -> Path:
 ARMS = ("--arch", "resnet10t", "--image-size", 32, "--level", "stage", "--weights", "scratch")
 
 
-@pytest.mark.usefixtures("print_quality")
 def test_the_command_compares_the_taps_of_a_network(images: Path, tmp_path: Path) -> None:
     few = ("--data", images, "--draws", 40, "--permutations", 40)
     answer = json.loads(run(*ARMS, *few, "--out", tmp_path / "a", "--json").stdout)
@@ -232,17 +241,21 @@ def test_the_command_compares_given_features_before_and_after(tmp_path: Path) ->
         result = run(*both, "--measure", kind, "--draws", 40, "--permutations", 40, "--out", tmp_path / kind)
         assert "similarity_lines.png" in result.stdout
         assert set(pd.read_csv(tmp_path / kind / "similarity.csv")["measure"]) == {kind}
-    known = {"arch": "after", "weights": "given", "metric": "auroc", "class": "macro", "split": "test"}
+    known = {
+        "study": "layerwise", "method": "linear", "arch": "after", "weights": "given", "metric": "auroc",
+        "class": "macro", "split": "test",
+    }  # fmt: skip
     scored = [make_row(**known, tap=tap, value=0.7) for tap in net(3)]
-    append_rows(tmp_path / "results.jsonl", [*scored, make_row(**known | {"split": "train"}, tap="layer0", value=1.0)])
+    others = ({"split": "train"}, {"study": "finetune", "method": "trained"}, {"method": "knn"})
+    write_rows(
+        tmp_path / "results.jsonl", scored + [make_row(**known | each, tap="layer0", value=1) for each in others]
+    )
     none = (*both, "--measure", "svcca", "--draws", 0, "--permutations", 0, "--results")
     assert "cca.png" in run(*none, tmp_path / "results.jsonl", "--out", tmp_path / "scored").stdout
-    assert set(pd.read_csv(tmp_path / "scored" / "cca.csv")["arm_b"]) == {"after, given"}
-    (tmp_path / "scored" / "cca_2.csv").write_text("of an earlier run")
-    (tmp_path / "scored" / "cca_mine.csv").write_text("of the user")
-    run(*none, tmp_path / "results.jsonl", "--out", tmp_path / "scored")
-    assert {path.name for path in (tmp_path / "scored").glob("cca*.csv")} == {"cca.csv", "cca_mine.csv"}
-    append_rows(tmp_path / "other.jsonl", [make_row(**known | {"arch": "vgg11"}, tap="layer0", value=0.7)])
+    stored = pd.read_csv(tmp_path / "scored" / "cca.csv")
+    assert set(stored["arm_b"]) == {"after, given"}
+    assert set(stored["score"]) == {0.7}
+    write_rows(tmp_path / "other.jsonl", [make_row(**known | {"arch": "vgg11"}, tap="layer0", value=0.7)])
     assert "no test AUROC of after" in run(*none, tmp_path / "other.jsonl", "--out", tmp_path / "x", code=1).stderr
     np.savez(tmp_path / "fewer.npz", **net(3, rows=40), labels=np.arange(40) % 2)
     for arguments, message in (
@@ -250,7 +263,7 @@ def test_the_command_compares_given_features_before_and_after(tmp_path: Path) ->
         ([*both, *both], "two sets of features are both called 'before, given'"),
         ([*both, "--draws", 7], "draws is 7; take at least 40, or 0"),
     ):
-        result = run(*arguments, "--out", tmp_path, code=1)
+        result = run(*arguments, "--out", tmp_path / "x", code=1)
         assert message in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert "give one or both" in run(code=2).stderr
@@ -258,7 +271,85 @@ def test_the_command_compares_given_features_before_and_after(tmp_path: Path) ->
     assert "pooled already" in run(*both, "--maps", code=2).stderr
 
 
-@pytest.mark.usefixtures("print_quality")
+def test_scores_come_from_a_folder_of_probes(tmp_path: Path) -> None:
+    for name, seed in (("before", 1), ("after", 2)):
+        np.savez(tmp_path / f"{name}.npz", **net(3, seed=seed), labels=np.arange(60) % 2)
+    sources = [part for name in ("before", "after") for part in ("--features", str(tmp_path / f"{name}.npz"))]
+    known = {"study": "layerwise", "method": "linear", "arch": "after", "weights": "given", "metric": "auroc"}
+    rows = [make_row(**known, split="test", tap=f"layer{i}", value=i / 10, **{"class": "macro"}) for i in range(3)]
+    record, cell = Record(tmp_path / "probed"), Cell(kind="probes", asked={}, labels={"dataset": "before"})
+    record.enter(Run.of("layerwise", {}, [cell], {"data": {"name": "before"}}))
+    record.write(cell, Outcome(rows=rows), 0.0)
+    few = (*sources, "--measure", "svcca", "--draws", 0, "--permutations", 0, "--results", tmp_path / "probed")
+    run(*few, "--out", tmp_path / "out")
+    stored = pd.read_csv(tmp_path / "out" / "cca.csv").drop_duplicates("tap")
+    assert stored["score"].tolist() == [0, 0.1, 0.2]
+    (tmp_path / "empty").mkdir()
+    assert "holds no results" in run(*few[:-1], tmp_path / "empty", "--out", tmp_path / "x", code=1).stderr
+
+
+def test_what_is_compared_already_is_not_compared_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by the same request nor, of two networks known, beside a third; and the figures are those of the run."""
+    how = Comparison(measure="svcca", draws=0, permutations=0)
+    a, b, c = (named(net(3, seed=seed), name) for seed, name in enumerate("abc"))
+    asked = {"comparison": how, "out": tmp_path}
+    first = probe.similarity([a, b], **asked)
+    compared: list[int] = []
+    monkeypatch.setattr("probe.studies.similarity.estimate", lambda *args: compared.append(1) or estimate(*args))
+    again = probe.similarity([a, b], **asked)
+    assert not compared
+    pd.testing.assert_frame_equal(again.table, first.table)
+    pd.testing.assert_frame_equal(again.correlations["cca"], first.correlations["cca"])
+    third = probe.similarity([a, b, c], **asked)
+    assert len(compared) == 3
+    assert list(third.correlations) == ["cca", "cca_2", "cca_3"]
+    probe.similarity([a, b], **asked | {"comparison": Comparison(measure="svcca", keep=0.5, draws=0, permutations=0)})
+    assert len(compared) == 3 + 3  # other settings are other numbers
+    (entry, *_) = first.entries
+    assert entry.asked["Comparison"]["measure"] == "svcca"
+    with pytest.raises(ProbeError, match="take svcca or pwcca"):
+        probe.similarity([a, b], results=tmp_path)
+
+
+def test_figures_drawn_again_are_those_of_the_run(tmp_path: Path) -> None:
+    for name, seed in (("before", 1), ("after", 2), ("other", 3)):
+        np.savez(tmp_path / f"{name}.npz", **net(3, seed=seed), labels=np.arange(60) % 2)
+    sources = [part for name in ("before", "after", "other") for part in ("--features", tmp_path / f"{name}.npz")]
+    how = ("--measure", "svcca", "--draws", 0, "--permutations", 0, "--out", tmp_path / "out", "--json")
+    run(*sources, *how)
+    files = json.loads(run(*sources[:4], *how).stdout)["files"]
+    assert {Path(file).stem for file in files} == {"similarity", "similarity_lines", "cca"}
+    for name in ("similarity", "cca-boxes"):
+        drawn = ["figure", name, "--results", tmp_path / "out", "--out", tmp_path / "again"]
+        assert CliRunner().invoke(main, list(map(str, drawn))).exit_code == 0
+    assert {path.stem for path in (tmp_path / "again").iterdir()} == {"similarity", "similarity_lines", "cca"}
+    for path in (tmp_path / "again").iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+
+
+def test_from_python_a_network_that_is_built_is_compared_and_left_alone(images: Path) -> None:
+    net = probe.backbone("resnet10t", "scratch", level="stage", image_size=32)
+    data = probe.dataset(images)
+    before = net.weights_hash()
+    few = Comparison(draws=0, permutations=0)
+    found = probe.similarity(net, data=data, comparison=few)
+    assert found.record.folder is None
+    size = Network(image_size=32, level="stage")
+    by_name = probe.similarity("resnet10t", ["scratch"], data, network=size, comparison=few)
+    pd.testing.assert_frame_equal(found.table, by_name.table)
+    whole = probe.similarity([net], data=data, comparison=Comparison(maps=True, draws=0, permutations=0))
+    assert whole.counts == {"images": 64, "left_out": 1, "batches": 2}
+    assert net.weights_hash() == before
+    tuned = probe.backbone("resnet10t", "scratch", level="stage", image_size=32, seed=1)
+    tuned.origin = replace(tuned.origin, weights="tuned")
+    both = probe.similarity([net, tuned], data=data, comparison=Comparison(maps=True, draws=0, permutations=0)).table
+    assert list(dict.fromkeys(both["arm_b"])) == ["resnet10t, scratch", "resnet10t, tuned"]
+    alone = both[both["arm_b"] == "resnet10t, scratch"]["value"]
+    np.testing.assert_allclose(alone, whole.table["value"], rtol=1e-6)
+    with pytest.raises(ProbeError, match="features are pooled already"):
+        probe.similarity([net, named({"a": np.eye(60)}, "b")], data=data, comparison=Comparison(maps=True))
+
+
 def test_whole_maps_are_an_estimate_that_does_not_depend_on_the_batch_size(images: Path, tmp_path: Path) -> None:
     found = []
     for size in (64, 3):

@@ -1,17 +1,12 @@
 """Per image: `probe depth`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from probe.base.errors import ProbeError
 from probe.commands.options import as_json, cache_folder, data_source, one_arch, one_weights, out_folder, settings
-from probe.records.text import text_table
 from probe.settings import Depths, Extraction, Network, Reading
-
-SHOWN = 8  # images in each row of the figure
 
 
 @click.command()
@@ -33,35 +28,29 @@ def depth(
     Example:
       probe depth --arch resnet50 --data my_images/labels.csv
     """
-    from probe.base.runtime import check_folder, default_folder, probing_device
-    from probe.data import dataset
-    from probe.features.named import features_of
-    from probe.records.rows import append_rows, to_json
-    from probe.studies.depth import depth_rows, sample_depths
+    from probe.base.runtime import check_folder
+    from probe.commands.drawing import draw_all
+    from probe.records.rows import records, to_json
+    from probe.studies.depth import depth as settle
 
     check_folder(out)
-    images = dataset(data, seed=seed, cache=cache, **asdict(reading))
-    features = features_of(arch, weights, images, seed, network, extraction, cache or default_folder())
-    device = probing_device(extraction.device)
-    table = sample_depths(features, k=depths.k, readout=depths.readout, split=depths.split, device=device)
-    rows = depth_rows(features, table, depths)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(out / "depth.csv", index=False)
-        append_rows(out / "results.jsonl", rows.to_dict(orient="records"))
-        files = [str(out / name) for name in ("depth.csv", "results.jsonl")]
-        files += _draw(features, table, depths, seed, out)
-    except OSError as error:
-        raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}; the features are kept") from None
+    settled = settle(
+        arch, weights, data, seed=seed, depths=depths, reading=reading, network=network, extraction=extraction,
+        cache=cache, out=out,
+    )  # fmt: skip
+    files = settled.record.export({"depth.csv": settled.table.to_csv(index=False)}) + settled.record.rebuild()
+    files += draw_all(["prediction-depth"], settled.record, settled.run.facts["data"]["name"], run=settled.run)
     if as_json:
-        click.echo(to_json({"rows": rows.to_dict(orient="records"), "files": files}))
+        click.echo(to_json({"rows": records(settled.rows), "files": files}))
         return
-    click.echo("\n".join(_lines(rows)))
+    click.echo("\n".join(_lines(settled.rows)))
     click.echo("written: " + ", ".join(files))
 
 
 def _lines(rows: Any) -> list[str]:
     """Two tables: shares settled by tap, mean depths by class."""
+    from probe.records.text import text_table
+
     settled, means = rows[rows["metric"] == "settled"], rows[rows["metric"].str.startswith("prediction_depth")]
     by_tap = [[row.tap, f"{row.depth:.2f}", *_interval(row)] for row in settled.itertuples()]
     by_kind = [
@@ -77,23 +66,3 @@ def _lines(rows: Any) -> list[str]:
 
 def _interval(row: Any) -> list[str]:
     return [f"{row.value:.3f}", f"{row.ci_low:.3f}-{row.ci_high:.3f}"]
-
-
-def _draw(features: Any, table: Any, depths: Depths, seed: int, out: Path) -> list[str]:
-    import numpy as np
-
-    from figures.prediction_depth import figure_of
-    from figures.style import save
-    from probe.records.labels import weights_name
-    from probe.studies.depth import extremes
-
-    data, origin = features.data, features.origin
-    readout = f"{depths.k} nearest neighbours" if depths.readout == "knn" else "linear probes"
-    words = [data.name, origin["arch"], weights_name(origin["weights"]), readout]
-    title = f"{', '.join(words)}; {len(table)} {'' if depths.split == 'all' else depths.split + ' '}images"
-    shown: dict[str, Any] = {"taps": list(features), "title": title}
-    for end, rows in zip(("first", "last"), extremes(table, SHOWN, np.random.default_rng(seed)), strict=True):
-        shown[end] = rows["id"].to_numpy(str)
-        shown |= {f"{end}_{at}": np.asarray(data.images.load(row)) for at, row in enumerate(rows.index)}
-    np.savez_compressed(out / "depth.npz", **shown)
-    return [str(out / "depth.npz"), *save(figure_of(out / "depth.csv", out / "depth.npz"), out / "depth")]

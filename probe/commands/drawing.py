@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING
 from probe.base.errors import ProbeError, reason
 
 if TYPE_CHECKING:
-    from probe.records.record import Record
+    from probe.records.record import Record, Run
 
 
-def draw_all(names: Sequence[str], record: "Record", dataset: str, metric: str = "auroc") -> list[str]:
-    """Draw figures by name into the folder of a record; the files. Raises ProbeError when they cannot be written."""
+def draw_all(
+    names: Sequence[str], record: "Record", dataset: str | None, metric: str = "auroc", run: "Run | None" = None
+) -> list[str]:
+    """Draw figures by name, of a single run if it is given, into the folder of a record; the files.
+
+    Raises ProbeError when they cannot be written.
+    """
     from figures.registry import draw
     from probe.records.view import Missing, View
 
@@ -19,7 +24,7 @@ def draw_all(names: Sequence[str], record: "Record", dataset: str, metric: str =
     files: list[str] = []
     for name in names:
         try:
-            files += draw(name, View(record, metric, dataset=dataset), record.folder)
+            files += draw(name, View(record, metric, dataset=dataset, run=run), record.folder)
         except Missing:  # such as the differences of a single strategy
             continue
         except OSError as error:

@@ -1,15 +1,12 @@
 """Images as taps see them: `probe embed`."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 import click
 
-from probe.base.errors import ProbeError
-from probe.base.lookup import find_index
 from probe.commands.options import (
     as_json,
     cache_folder,
@@ -20,12 +17,7 @@ from probe.commands.options import (
     several_archs,
     several_weights,
 )
-from probe.records.text import text_table
 from probe.settings import Embedding, Extraction, Network, Reading
-from probe.studies.similarity import features_by_arm
-
-SPREAD = 6  # taps drawn by default
-THUMBNAIL = 64  # pixels
 
 
 @click.command()
@@ -57,82 +49,31 @@ def embed(
     if thumbnails and not archs:
         raise click.UsageError("--thumbnails shows images, and features made elsewhere come without: give '--arch' too")
     from probe.base.runtime import check_folder
-    from probe.data import dataset
-    from probe.records.rows import to_json
+    from probe.commands.drawing import draw_all
+    from probe.features import read_features
+    from probe.records.rows import records, to_json
+    from probe.studies.embedding import embed as embed_images
 
     check_folder(out)
-    images = dataset(data, seed=seed, cache=cache, **asdict(reading)) if archs else None
-    arms, skipped = features_by_arm(archs, weights, images, seed, network, extraction, features, cache)
-    points, maps = _embed(arms, taps, label, seed, embedding)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        files = _write(points, maps, images if thumbnails else None, out / f"embedding_{embedding.method}")
-    except OSError as error:
-        raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}; the features are kept") from None
+    embedded = embed_images(
+        [*archs, *(read_features(source, seed) for source in features)], weights, data, taps=taps, label=label,
+        thumbnails=thumbnails, seed=seed, embedding=embedding, reading=reading, network=network, extraction=extraction,
+        cache=cache, out=out,
+    )  # fmt: skip
+    tables = {"": embedded.points, "_maps": embedded.maps}
+    stem = f"embedding_{embedding.method}"
+    files = embedded.record.export({f"{stem}{end}.csv": table.to_csv(index=False) for end, table in tables.items()})
+    files += draw_all(["embedding"], embedded.record, embedded.run.facts["data"]["name"], run=embedded.run)
     if as_json:
-        click.echo(to_json({"rows": maps.to_dict(orient="records"), "skipped": skipped, "files": files}))
+        click.echo(to_json({"rows": records(embedded.maps), "skipped": embedded.skipped, "files": files}))
         return
-    click.echo("\n".join([_lines(maps), *([f"skipped: {skipped}"] if skipped else [])]))
+    click.echo("\n".join([_lines(embedded.maps), *([f"skipped: {embedded.skipped}"] if embedded.skipped else [])]))
     click.echo("written: " + ", ".join(files))
 
 
-def _embed(arms: Mapping[str, Any], taps: Sequence[str], label: str, seed: int, embedding: Embedding) -> Any:
-    """Points and maps of some taps of every arm, and in the latter what they are maps of."""
-    import numpy as np
-
-    from analysis.embedding import embed_arms, subsample
-
-    data = next(iter(arms.values())).data
-    for arm, each in arms.items():
-        if each.data.classes != data.classes or not np.array_equal(each.labels, data.labels):
-            raise ProbeError(f"'{next(iter(arms))}' and '{arm}' do not have the same labels")
-    labels = data.task.one_name(data.labels, label)
-    rows = subsample(labels, embedding.sample, np.random.default_rng(seed))
-    chosen = {arm: {tap: each[tap] for tap in _some(list(each), taps)} for arm, each in arms.items()}
-    how = {name: value for name, value in asdict(embedding).items() if name != "sample"}
-    one_each = data.task.row_classes(data.labels) is not None
-    points, maps = embed_arms(chosen, data.ids, labels, rows, silhouettes=one_each, seed=seed, **how)
-    known = {"dataset": data.name, "images": len(rows), "of": len(data), "seed": seed}
-    return points, maps.assign(**known, **how)
-
-
-def _some(every: list[str], wanted: Sequence[str]) -> list[str]:
-    """The taps asked for, or some spread over the depth, bottom to top."""
-    if wanted:
-        return [every[place] for place in sorted({find_index("tap", tap, every) for tap in wanted})]
-    count = min(SPREAD, len(every))
-    return [every[round(at * (len(every) - 1) / max(1, count - 1))] for at in range(count)]
-
-
-def _write(points: Any, maps: Any, images: Any, stem: Path) -> list[str]:
-    from figures.embedding_grid import embedding_grid
-    from figures.style import save
-
-    tables = [f"{stem}.csv", f"{stem}_maps.csv"]
-    for table, name in zip((points, maps), tables, strict=True):
-        table.to_csv(name, index=False)
-    files = [*tables, *save(embedding_grid(points, maps), stem)]
-    if images:
-        files += save(embedding_grid(points, maps, _pictures(points, images)), f"{stem}_images")
-    return files
-
-
-def _pictures(points: Any, images: Any) -> dict[str, Any]:
-    """Small pictures of the images that the figure has room for."""
-    import numpy as np
-
-    from figures.embedding_panel import spread_images
-
-    place = {name: row for row, name in enumerate(images.ids.tolist())}
-    found = {}
-    for name in spread_images(points)["image"].unique():
-        picture = images.images.load(place[name])
-        picture.thumbnail((THUMBNAIL, THUMBNAIL))
-        found[name] = np.asarray(picture)
-    return found
-
-
 def _lines(maps: Any) -> str:
+    from probe.records.text import text_table
+
     names = ["trustworthiness", "silhouette", "silhouette_map"]
     cells = [
         [row["arm"], row["tap"], *("-" if isnan(row[name]) else f"{row[name]:.3f}" for name in names)]

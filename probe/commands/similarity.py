@@ -1,16 +1,12 @@
 """What taps have in common: `probe similarity`."""
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from itertools import combinations
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 import click
 
-from probe.base.errors import ProbeError
 from probe.commands.options import (
     as_json,
     cache_folder,
@@ -21,9 +17,7 @@ from probe.commands.options import (
     several_archs,
     several_weights,
 )
-from probe.records.text import text_table
 from probe.settings import Comparison, Extraction, Network, Reading
-from probe.studies.similarity import of_features, of_maps
 
 
 @click.command()
@@ -34,7 +28,7 @@ from probe.studies.similarity import of_features, of_maps
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
-    help="With svcca and pwcca, the results.jsonl of 'probe layerwise': scores over the correlations.",
+    help="With svcca and pwcca, a folder that 'probe layerwise' wrote into: scores over the correlations.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of scratch weights, halves, permutations and batches.")
 @out_folder
@@ -58,39 +52,33 @@ def similarity(
         raise click.UsageError("--maps reads images; features made elsewhere are pooled already")
     if results and comparison.measure not in ("svcca", "pwcca"):
         raise click.UsageError("--results draws scores over canonical correlations: take --measure svcca or pwcca")
-    from figures.similarity import figures_of
-    from figures.style import save
     from probe.base.runtime import check_folder
-    from probe.data import dataset
-    from probe.records.rows import to_json
+    from probe.commands.drawing import draw_all
+    from probe.features import read_features
+    from probe.records.rows import records, to_json
+    from probe.studies.similarity import similarity as compare
 
     check_folder(out)
-    images = dataset(data, seed=seed, cache=cache, **asdict(reading)) if archs else None
-    how = (archs, weights, images, seed, network, extraction)
-    if comparison.maps:
-        table, notes, arms = of_maps(*how, comparison)
-    else:
-        table, notes, arms = of_features(*how, features, comparison, cache)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        table = table.assign(dataset=images.name if images else "")
-        table.to_csv(out / "similarity.csv", index=False)
-        drawn = figures_of(table).items()
-        files = [str(out / "similarity.csv"), *(file for stem, figure in drawn for file in save(figure, out / stem))]
-        if comparison.measure in ("svcca", "pwcca"):
-            files += _correlations(arms, comparison, results, seed, out)
-    except OSError as error:
-        raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}; the features are kept") from None
+    compared = compare(
+        [*archs, *(read_features(source, seed) for source in features)], weights, data, seed=seed, results=results,
+        comparison=comparison, reading=reading, network=network, extraction=extraction, cache=cache, out=out,
+    )  # fmt: skip
+    tables = {"similarity": compared.table, **compared.correlations}
+    files = compared.record.export({f"{stem}.csv": table.to_csv(index=False) for stem, table in tables.items()})
+    names = ["similarity", *(["cca-boxes"] if compared.correlations else [])]
+    files += draw_all(names, compared.record, compared.run.facts["data"]["name"], run=compared.run)
+    notes: dict[str, Any] = {"skipped": compared.skipped, **compared.counts}
     if as_json:
-        click.echo(to_json({"rows": table.to_dict(orient="records"), **notes, "files": files}))
+        click.echo(to_json({"rows": records(compared.table), **notes, "files": files}))
         return
-    click.echo("\n".join([*_lines(table), *(f"{key}: {value}" for key, value in notes.items() if value)]))
+    click.echo("\n".join([_lines(compared.table), *(f"{key}: {value}" for key, value in notes.items() if value)]))
     click.echo("written: " + ", ".join(files))
 
 
-def _lines(table: Any) -> list[str]:
+def _lines(table: Any) -> str:
     """Equal taps of two networks; of a single one, every tap against the last."""
     from figures.similarity import shared_taps
+    from probe.records.text import text_table
 
     shown = shared_taps(table)
     if shown.empty:
@@ -101,7 +89,7 @@ def _lines(table: Any) -> list[str]:
         [row.arm_a, row.tap_a, row.arm_b, row.tap_b, f"{row.value:.3f}", _band(row), _number(row.null)]
         for row in shown.itertuples()
     ]
-    return [text_table(["network", "tap", "network", "tap", table["measure"].iloc[0], "95 % band", "permuted"], cells)]
+    return text_table(["network", "tap", "network", "tap", table["measure"].iloc[0], "95 % band", "permuted"], cells)
 
 
 def _band(row: Any) -> str:
@@ -110,52 +98,3 @@ def _band(row: Any) -> str:
 
 def _number(value: Any) -> str:
     return "-" if isnan(value) else f"{value:.3f}"
-
-
-def _correlations(
-    arms: Mapping[str, Any], comparison: Comparison, results: Path | None, seed: int, out: Path
-) -> list[str]:
-    """For every two networks with the same taps: the canonical correlations behind SVCCA or PWCCA.
-
-    Those of an earlier run are removed, for they would be drawn again as if they were of this one.
-    """
-    import numpy as np
-
-    from analysis.similarity.tables import cca_table
-    from figures.cca_boxes import figure_of
-    from figures.style import save
-
-    files: list[str] = []
-    keep = comparison.keep if comparison.measure == "svcca" else 1.0
-    shared = [(a, b) for a, b in combinations(arms, 2) if list(arms[a]) == list(arms[b])]
-    for earlier in out.glob("cca*.csv"):
-        if re.fullmatch(r"cca(_\d+)?", earlier.stem):
-            earlier.unlink()
-    for number, (a, b) in enumerate(shared, 1):
-        table = cca_table(arms[a], arms[b], keep, np.random.default_rng(seed))
-        stem = out / ("cca" if number == 1 else f"cca_{number}")
-        scores = {} if results is None else _scores(results, arms[b].origin)
-        table = table.assign(arm_a=a, arm_b=b, score=table["tap"].map(scores))
-        table.to_csv(f"{stem}.csv", index=False)
-        files += [f"{stem}.csv", *save(figure_of(table), stem)]
-    return files
-
-
-def _scores(results: Path, origin: Mapping[str, Any]) -> dict[str, float]:
-    """The test AUROC of every tap of a network in results, the mean over seeds."""
-    from probe.records.rows import read_rows
-
-    rows = read_rows(results)
-    wanted = {
-        "arch": origin["arch"],
-        "weights": origin["weights"],
-        "metric": "auroc",
-        "class": "macro",
-        "split": "test",
-    }
-    for column, value in wanted.items():
-        rows = rows[rows[column].eq(value)]
-    if rows.empty:
-        raise ProbeError(f"'{results}' has no test AUROC of {origin['arch']} with the weights {origin['weights']}")
-    means = rows.groupby("tap")["value"].mean()
-    return dict(zip(means.index, means, strict=True))

@@ -164,17 +164,19 @@ class Record:
         """Record that a cell could not be computed, and why."""
         return self._keep(cell, {}, rows=[], facts={}, seconds=0.0, error=str(error))
 
+    def of(self, run: Run) -> list[Entry]:
+        """The finished cells of a run, in its order and under the labels that it gives them."""
+        listed = [(self.entry(each["cell"]), {label: each.get(label) for label in LABELS}) for each in run.cells]
+        return [entry.labelled(labels) for entry, labels in listed if entry is not None and entry.error is None]
+
     def entries(self, *commands: str) -> list[Entry]:
         """The finished cells of the runs of some commands, or of all; of those with equal labels the one asked last."""
         latest: dict[str, Entry] = {}
         for run in self.runs:
-            for listed in run.cells if run.command in commands or not commands else ():
-                entry = self.entry(listed["cell"])
-                if entry is not None and entry.error is None:
-                    labels = {label: listed.get(label) for label in LABELS}
-                    name = json.dumps([entry.kind, *labels.values()])
-                    latest.pop(name, None)
-                    latest[name] = entry.labelled(labels)
+            for entry in self.of(run) if run.command in commands or not commands else ():
+                name = json.dumps([entry.kind, *entry.labels.values()])
+                latest.pop(name, None)
+                latest[name] = entry
         return list(latest.values())
 
     def rows(self, *commands: str) -> "pd.DataFrame":
@@ -227,6 +229,17 @@ class Record:
 def is_record(folder: Path) -> bool:
     """Whether runs have left something in a folder."""
     return (folder / STUDY).is_file()
+
+
+def read_results(place: str | Path | Record) -> "pd.DataFrame":
+    """The rows of a record, of its folder, or of its `results.jsonl`. Raises ProbeError where there are none."""
+    from probe.records.rows import read_rows
+
+    if isinstance(place, Record):
+        return place.rows()
+    if Path(place).is_dir() and not is_record(Path(place)):
+        raise ProbeError(f"'{place}' holds no results; give the folder that 'probe layerwise' wrote into")
+    return Record(place).rows() if Path(place).is_dir() else read_rows(Path(place))
 
 
 def _study(folder: Path) -> dict[str, Any]:

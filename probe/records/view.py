@@ -19,13 +19,14 @@ class Missing(LookupError):
 class View:
     """A record, the data set and the metric that are shown, and the width of a figure (None for what suits it).
 
-    Where `dataset` is None the record must be of a single one.
+    Where `dataset` is None the record must be of a single one. Given `run`, figures of a single run show that one.
     """
 
     record: Record
     metric: str = "auroc"
     column: str | None = None
     dataset: str | None = None
+    run: Run | None = None
 
     @cached_property
     def shown(self) -> str:
@@ -64,6 +65,18 @@ class View:
         """The latest run of a command on this data set."""
         runs = [run for run in self.record.runs if run.command == command]
         return next((run for run in reversed(runs) if run.facts["data"]["name"] == self.shown), None)
+
+    def finished(self, command: str) -> list[tuple[Run, list[Entry]]]:
+        """The runs of a command on this data set, or on none, of which every cell is there: the latest last.
+
+        Raises Missing where there is none.
+        """
+        runs = [run for run in self.record.runs if run.command == command] if self.run is None else [self.run]
+        runs = [run for run in runs if "data" not in run.facts or run.facts["data"]["name"] == self.shown]
+        whole = [(run, cells) for run in runs if len(cells := self.record.of(run)) == len(run.cells)]
+        if not whole:
+            raise Missing(f"nothing of 'probe {command}' in '{self.record.folder}'")
+        return whole
 
 
 def name_settings(rows: pd.DataFrame) -> pd.DataFrame:

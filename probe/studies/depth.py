@@ -1,7 +1,9 @@
 """Prediction depth: from which tap on a read-out of each image gives what it gives at the last."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,24 +12,121 @@ from numpy import ndarray
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from probe.backbones import Backbone
 from probe.base.errors import ProbeError
+from probe.base.runtime import probing_device
 from probe.base.shapes import Probabilities
-from probe.data import SPLITS
+from probe.data import SPLITS, Dataset
 from probe.features import Features
 from probe.metrics import MACRO, MICRO, Scores, ones
 from probe.metrics.names import by_class
 from probe.metrics.sums import add_columns, ratio
 from probe.probes import find_method, fit_neighbours, fit_taps
 from probe.probes.fitting import first_of_equal
-from probe.records.rows import frame, make_row
+from probe.records.cell import Cell, Outcome
+from probe.records.record import Entry, Record, Run
+from probe.records.rows import frame, make_row, records
+from probe.records.tables import depth_table, to_arrays
 from probe.scoring.statistics import bootstrap_weights, percentile_interval
 from probe.scoring.trials import whole_trial
-from probe.settings import Depths, ProbeGrid
+from probe.settings import Depths, Extraction, Network, ProbeGrid, Reading
+from probe.studies.arms import Arms, Setup, gather
+from probe.studies.engine import complete
+from probe.studies.plan import decisive, setting_words
 
 Decided = Integer[ndarray, "t n"] | Bool[ndarray, "t n k"]
 ReadTap = Callable[[str, str, NDArray[np.integer]], Probabilities]  # of a tap, a split and all rows of it
+STUDY = "depth"
+UNKNOWN = -1  # in place of right or wrong where no label is known
+SHOWN = 8  # images kept of those that settle first, and of those that settle last
 DEPTH = "prediction_depth"  # mean relative depth of a class
 SETTLED = "settled"  # share of images whose prediction no longer changes
+
+
+@dataclass(frozen=True)
+class SettledImages:
+    """Where the images of a split settle, in a network: one cell."""
+
+    record: Record
+    run: Run
+    entries: list[Entry]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row per image; see `sample_depths`."""
+        return depth_table(self.entries[0])
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Shares settled by tap, and mean depths by class; see `depth_rows`."""
+        return frame(self.entries[0].rows)
+
+
+def depth(
+    arch: str | Backbone | Features,
+    weights: str = "pretrained",
+    data: str | Path | Dataset = "digits",
+    *,
+    seed: int = 0,
+    depths: Depths | None = None,
+    reading: Reading | None = None,
+    network: Network | None = None,
+    extraction: Extraction | None = None,
+    cache: str | Path | None = None,
+    out: str | Path | Record | None = None,
+) -> SettledImages:
+    """Tell for every image of a split the tap from which on its prediction stays; recorded in `out`.
+
+    The network is given by name, built, or as features that were read off images. `seed` is that of scratch weights,
+    of splits that are drawn, and of the images that are kept to be shown. Raises ProbeError as `sample_depths` does.
+    """
+    record, depths = out if isinstance(out, Record) else Record(out), depths or Depths()
+    setup = Setup(
+        seed=seed, reading=reading or Reading(), network=network or Network(), extraction=extraction or Extraction(),
+        cache=Path(cache) if cache else None,
+    )  # fmt: skip
+    arms = gather([arch], [weights], data, setup)
+    (origin,) = [arm.origin for arm in arms.by_name.values()]
+    settings = decisive(depths, setup.reading, setup.network, setup.extraction)
+    asked = {"arch": origin["arch"], "weights": origin["weights"], "data": arms.data.name, "seed": seed, **settings}
+    cell = _cell(arms, depths, setup)
+    run = Run.of(STUDY, asked, [cell], {"data": arms.data.facts(), "skipped": arms.skipped})
+    record.enter(run)
+    entries = complete(record, [cell], lambda _: _settled(arms, depths, setup), doing="networks")
+    return SettledImages(record, run, entries)
+
+
+def _cell(arms: Arms, depths: Depths, setup: Setup) -> Cell:
+    (arm,) = arms.by_name.values()
+    labels = {name: arm.origin[name] for name in ("arch", "weights")}
+    return Cell(
+        kind="depth",
+        asked={
+            "network": arm.identity, "data": arms.identity, "seed": setup.seed, **decisive(setup.extraction, depths),
+        },
+        labels={
+            "dataset": arms.data.name, **labels, "seed": setup.seed,
+            "setting": setting_words(setup.reading, setup.network, setup.extraction, depths),
+        },
+    )  # fmt: skip
+
+
+def _settled(arms: Arms, depths: Depths, setup: Setup) -> Outcome:
+    """The table of images, its means as rows, and the pictures of those that settle first and last."""
+    (features,) = [arm.features for arm in arms.by_name.values()]
+    device = probing_device(setup.extraction.device)
+    table = sample_depths(features, k=depths.k, readout=depths.readout, split=depths.split, device=device)
+    generator = np.random.default_rng(setup.seed)
+    pictures: dict[str, NDArray[np.uint8]] = {}
+    for end, rows in zip(("first", "last"), extremes(table, SHOWN, generator), strict=True):
+        pictures |= {f"{end}/{row}": np.asarray(features.data.images.load(row)) for row in rows.index.tolist()}
+    columns = table.reset_index().assign(correct=table["correct"].astype("Int8").fillna(UNKNOWN).to_numpy(np.int8))
+    if columns["group"].isna().all():
+        columns = columns.drop(columns="group")
+    return Outcome(
+        rows=records(depth_rows(features, table, depths)), facts={"taps": list(features)},
+        arrays=to_arrays("images", columns) | pictures,
+    )  # fmt: skip
 
 
 def prediction_depths(predicted: Decided) -> Integer[ndarray, "n"]:
@@ -103,10 +202,9 @@ def depth_rows(features: Features, table: pd.DataFrame, depths: Depths) -> pd.Da
     drawn = bootstrap_weights(len(rows), groups, depths.draws, np.random.default_rng(0))
     counts = np.ascontiguousarray(np.vstack([ones(len(rows)), drawn]).T)
     known = {
-        "study": "depth", "dataset": data.name, "arch": features.origin["arch"],
+        "study": STUDY, "dataset": data.name, "arch": features.origin["arch"],
         "weights": features.origin["weights"], "task": data.task.name, "method": depths.readout, "strategy": "frozen",
         "split": depths.split, "seed": features.origin["seed"], "n_train": int((data.splits == "train").sum()),
-        "request": features.request,
     }  # fmt: skip
     found = []
     settled = table["index"].to_numpy()[:, None] <= np.arange(len(features))

@@ -1,0 +1,232 @@
+"""What is set side by side: networks by name, networks that are built, and features; all of the same images."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from probe.base.errors import ProbeError
+from probe.base.files import digest_of
+from probe.base.runtime import default_folder, versions
+from probe.data import Dataset, dataset
+from probe.features import Features, extract
+from probe.features.named import features_of
+from probe.records.labels import weights_names
+from probe.settings import Extraction, Network, Reading
+from probe.studies.layerwise import for_each_arm
+from probe.studies.plan import DataIdentity, network_identity
+
+if TYPE_CHECKING:
+    from probe.backbones import Backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """How networks are built and read: settings, the seed of scratch weights, and the folder of the feature cache."""
+
+    seed: int
+    reading: Reading
+    network: Network
+    extraction: Extraction
+    cache: Path | None
+
+    @property
+    def folder(self) -> Path:
+        """Of the cache."""
+        return self.cache or default_folder()
+
+    def load(self, data: "str | Path | Dataset") -> Dataset:
+        """The images and labels."""
+        if isinstance(data, Dataset):
+            return data
+        return dataset(data, seed=self.seed, cache=self.cache, **asdict(self.reading))
+
+
+class Arm(Protocol):
+    """A network or its features: `identity` is what decides their numbers, `origin` the names of its rows."""
+
+    @property
+    def data(self) -> Dataset:
+        """The images and their labels."""
+        ...
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Architecture, weights, seed."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Plain values, known before anything is built."""
+        ...
+
+    @property
+    def features(self) -> Features:
+        """Pooled features of all images."""
+        ...
+
+    @property
+    def net(self) -> "Backbone":
+        """The network."""
+        ...
+
+
+@dataclass(frozen=True)
+class Named:
+    """A network by name, built only when its numbers are not known yet."""
+
+    arch: str
+    weights: str
+    data: Dataset
+    setup: Setup
+    identity: dict[str, Any]
+
+    @classmethod
+    def of(cls, arch: str, weights: str, data: Dataset, setup: Setup) -> "Named":
+        """Raises Unreachable for weights that cannot be had."""
+        size = setup.network.image_size or data.image_size
+        identity = network_identity(arch, weights, setup.seed, setup.network, size, setup.folder)
+        return cls(arch, weights, data, setup, identity)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """As it was asked for."""
+        return {"arch": self.arch, "weights": self.weights, "seed": self.setup.seed}
+
+    @cached_property
+    def features(self) -> Features:
+        """From the cache, or extracted."""
+        how = self.setup
+        return features_of(self.arch, self.weights, self.data, how.seed, how.network, how.extraction, how.folder)
+
+    @cached_property
+    def net(self) -> "Backbone":
+        """Built for the images."""
+        from probe.backbones import backbone
+
+        size = self.setup.network.image_size or self.data.image_size
+        return backbone(
+            self.arch, self.weights, seed=self.setup.seed, **asdict(replace(self.setup.network, image_size=size))
+        )
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network that is there already; it is left as it is."""
+
+    net: "Backbone"
+    data: Dataset
+    setup: Setup
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """As it was built."""
+        return self.net.describe()
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """By the content of its weights."""
+        return identity_of_built(self.net)
+
+    @cached_property
+    def features(self) -> Features:
+        """From the cache, or extracted."""
+        return extract(self.net, self.data, self.setup.extraction, cache=self.setup.folder)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Features that are there already."""
+
+    features: Features
+
+    @property
+    def data(self) -> Dataset:
+        """Their labels."""
+        return self.features.data
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Of the network that they were read from, or their own name."""
+        return self.features.origin
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """By the content of their arrays."""
+        arrays = {
+            tap: hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for tap, x in self.features.items()
+        }
+        return {"features": arrays, "versions": versions()}
+
+    @property
+    def net(self) -> "Backbone":
+        """Raises ProbeError: it is not known."""
+        raise ProbeError(f"'{self.features.folder}' holds features alone; give the network that they were read from")
+
+
+@dataclass(frozen=True)
+class Arms:
+    """What is set side by side, by name; the images, what decides their numbers, and what could not be had."""
+
+    by_name: dict[str, Arm]
+    data: Dataset
+    identity: dict[str, Any]
+    skipped: list[dict[str, str]]
+
+    @property
+    def title(self) -> str:
+        """Name of the images, where there are some."""
+        return "" if all(isinstance(arm, Given) for arm in self.by_name.values()) else self.data.name
+
+
+def gather(
+    subjects: "Sequence[str | Backbone | Features]", weights: Sequence[str], data: "str | Path | Dataset", setup: Setup
+) -> Arms:
+    """Names, each with every one of `weights`, then networks and features; those to be had of what is asked for.
+
+    Raises ProbeError for features of other images, and for two arms of one name.
+    """
+    others = [subject for subject in subjects if not isinstance(subject, str)]
+    given = [Given(subject) for subject in others if isinstance(subject, Features)]
+    built = [subject for subject in others if not isinstance(subject, Features)]
+    names = [subject for subject in subjects if isinstance(subject, str)]
+    arms: list[Arm] = []
+    skipped: list[dict[str, str]] = []
+    table = setup.load(data) if names or built else given[0].data
+    if names:
+        named, skipped = for_each_arm(names, weights, lambda arch, source: Named.of(arch, source, table, setup))
+        arms += named.values()
+    arms += [Built(net, table, setup) for net in built]
+    identity = DataIdentity(table, setup.folder).of(table) if arms else identity_of_labels(table)
+    arms += given
+    by_name = dict(zip(_names([arm.origin for arm in arms]), arms, strict=True))
+    first = next(iter(by_name))
+    for name, arm in by_name.items():
+        if list(arm.data.ids) != list(table.ids):
+            raise ProbeError(f"'{first}' and '{name}' are not of the same images in the same order")
+    return Arms(by_name, table, identity, skipped)
+
+
+def identity_of_built(net: "Backbone") -> dict[str, Any]:
+    """What decides the numbers of a network that is there already: its origin, and the hash of its weights."""
+    return {**net.describe(), "state": net.weights_hash(), "versions": versions()}
+
+
+def identity_of_labels(data: Dataset) -> dict[str, Any]:
+    """What decides the numbers of features besides their arrays: names, labels, groups and splits of the rows."""
+    groups = None if data.groups is None else data.groups.tolist()
+    table = {"ids": data.ids.tolist(), "labels": data.labels.tolist(), "groups": groups, "splits": data.splits.tolist()}
+    return {"table": digest_of(table), "classes": list(data.classes)}
+
+
+def _names(origins: Sequence[dict[str, Any]]) -> list[str]:
+    """What tells networks apart: files of weights by as much of their paths as it takes."""
+    called = weights_names(origin["weights"] for origin in origins)
+    names = [f"{origin['arch']}, {called[origin['weights']]}" for origin in origins]
+    if len(set(names)) < len(names):
+        raise ProbeError(f"two sets of features are both called '{max(names, key=names.count)}'; compare one of them")
+    return names

@@ -1,0 +1,114 @@
+"""What a network costs up to each tap, measured on this machine, and the scores that set quality beside it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from probe.backbones import Backbone, backbone
+from probe.backbones.cost import tap_costs
+from probe.base.errors import ProbeError
+from probe.base.files import plain
+from probe.base.runtime import default_folder, hardware, log, pick_device
+from probe.records.cell import Cell, Outcome
+from probe.records.record import Entry, Record, Run, read_results
+from probe.records.rows import frame, records
+from probe.settings import Network
+from probe.studies.arms import identity_of_built
+from probe.studies.engine import complete, is_done
+from probe.studies.layerwise import STUDY as LAYERWISE
+from probe.studies.plan import network_identity, setting_words
+
+STUDY = "cost"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs: one cell."""
+
+    record: Record
+    run: Run
+    entries: list[Entry]
+
+    @property
+    def taps(self) -> list[dict[str, Any]]:
+        """Per tap `params`, `macs`, `latency_ms` with quartiles, `memory_mb`; see `backbones.cost.tap_costs`."""
+        return list(self.entries[0].facts["taps"])
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """How it was measured: arch, batch_size, repeats, machine, cores, device, threads."""
+        return dict(self.entries[0].facts["measured"])
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Rows of linear probes at these taps, where results were given."""
+        return frame(self.run.facts["scores"])
+
+
+def cost(
+    arch: str | Backbone,
+    *,
+    batch_size: int = 8,
+    repeats: int = 10,
+    device: str = "auto",
+    results: str | Path | Record | None = None,
+    network: Network | None = None,
+    cache: str | Path | None = None,
+    out: str | Path | Record | None = None,
+) -> Cost:
+    """Measure a network, given by name or built, up to every tap; recorded in `out`.
+
+    What was measured before with the same settings, versions and hardware is read. `results` of `probe layerwise`
+    set scores beside the costs. Raises ProbeError when they are of other networks.
+    """
+    record, network, place = out if isinstance(out, Record) else Record(out), network or Network(), pick_device(device)
+    name = arch if isinstance(arch, str) else arch.origin.arch
+    if results is not None:
+        _probe_rows(results, name)  # before anything is measured
+    passes = {"batch_size": batch_size, "repeats": repeats}
+    measured = {"arch": name, **passes, **hardware(place)}
+    cell = _cell(arch, network, {**passes, "device": place}, measured, Path(cache) if cache else default_folder())
+    run = Run.of(STUDY, {**measured, "device": device, **asdict(network)}, [cell], {"scores": []})
+    record.enter(run)
+    if is_done(record, cell):
+        log.info("%s was measured before; take another folder to measure it again", name)
+
+    def work(_: Cell) -> Outcome:
+        net = backbone(arch, "scratch", **asdict(network)) if isinstance(arch, str) else arch
+        return Outcome(rows=[], facts={"taps": tap_costs(net, batch_size, place, repeats), "measured": measured})
+
+    entries = complete(record, [cell], work, doing="networks")
+    if results is not None:
+        taps = [tap["tap"] for tap in entries[0].facts["taps"]]
+        run = replace(run, facts={**run.facts, "scores": plain(_probe_rows(results, name, taps))})
+        record.enter(run)
+    return Cost(record, run, entries)
+
+
+def _cell(
+    arch: str | Backbone, network: Network, passes: dict[str, Any], measured: dict[str, Any], cache: Path
+) -> Cell:
+    if isinstance(arch, str):
+        identity = network_identity(arch, "scratch", 0, network, network.image_size, cache)
+    else:
+        identity = identity_of_built(arch)
+    return Cell(
+        kind="cost", asked={"network": identity, "passes": passes, "hardware": list(measured.items())},
+        labels={"arch": measured["arch"], "setting": setting_words(network)},
+    )  # fmt: skip
+
+
+def _probe_rows(results: str | Path | Record, arch: str, taps: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The AUROC of linear probes at the taps of an architecture, or at any. Raises ProbeError where there are none."""
+    rows = read_results(results)
+    probes = rows["study"].eq(LAYERWISE) & rows["method"].eq("linear") & rows["metric"].eq("auroc")
+    chosen = rows[probes & rows["arch"].eq(arch)]
+    if taps:
+        chosen = chosen[chosen["tap"].isin(taps)]
+    if chosen.empty:
+        known = ", ".join(sorted(set(rows["arch"].dropna()))) or "none"
+        raise ProbeError(f"'{results}' has no scores at these taps of {arch}; it has results of {known}")
+    return records(chosen)
