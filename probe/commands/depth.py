@@ -1,4 +1,4 @@
-"""Per image: `probe depth`."""
+"""Prediction depth of every image: `probe depth`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,18 +7,27 @@ from typing import Any
 import click
 
 from probe.base.errors import ProbeError
-from probe.commands.options import as_json, cache_folder, data_source, one_arch, one_weights, out_folder, settings
+from probe.commands.options import (
+    Command,
+    as_json,
+    cache_folder,
+    data_source,
+    one_arch,
+    one_weights,
+    out_folder,
+    settings,
+)
 from probe.records.text import text_table
 from probe.settings import Depths, Extraction, Network, Reading
 
 SHOWN = 8  # images in each row of the figure
 
 
-@click.command()
+@click.command(cls=Command)
 @one_arch
 @one_weights
 @data_source
-@click.option("--seed", default=0, show_default=True, help="Of scratch weights and of splits that are drawn.")
+@click.option("--seed", default=0, show_default=True, help="Seed of scratch weights and of drawn splits.")
 @out_folder
 @cache_folder
 @as_json
@@ -27,7 +36,7 @@ def depth(
     arch: str, weights: str, data: str, seed: int, out: Path, cache: Path | None, as_json: bool,
     depths: Depths, reading: Reading, network: Network, extraction: Extraction,
 ) -> None:  # fmt: skip
-    """Tell for every image the tap from which on its prediction stays, and show the earliest and the latest.
+    """Measure prediction depth: for every image, the tap from which on its prediction stays the same.
 
     \b
     Example:

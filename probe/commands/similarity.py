@@ -1,4 +1,4 @@
-"""What taps have in common: `probe similarity`."""
+"""Similarity of taps: `probe similarity`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ import click
 
 from probe.base.errors import ProbeError
 from probe.commands.options import (
+    Command,
     as_json,
     cache_folder,
     data_source,
@@ -26,17 +27,17 @@ from probe.settings import Comparison, Extraction, Network, Reading
 from probe.studies.similarity import of_features, of_maps
 
 
-@click.command()
+@click.command(cls=Command)
 @several_archs
 @several_weights
 @data_source
-@made_elsewhere("Compare", "too")
+@made_elsewhere("Compare", "as further networks")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
     help="With svcca and pwcca, the results.jsonl of 'probe layerwise': scores over the correlations.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of scratch weights, halves, permutations and batches.")
+@click.option("--seed", default=0, show_default=True, help="Seed of scratch weights, halves, permutations and batches.")
 @out_folder
 @cache_folder
 @as_json
@@ -46,7 +47,7 @@ def similarity(
     seed: int, out: Path, cache: Path | None, as_json: bool,
     comparison: Comparison, reading: Reading, network: Network, extraction: Extraction,
 ) -> None:  # fmt: skip
-    """Compare the features of all taps, of one network and of every two: how alike they are, with bands and figures.
+    """Compare the features of all taps, within a network and between networks: similarity, bands and figures.
 
     \b
     Example:
