@@ -321,7 +321,7 @@ def test_arms_stand_side_by_side_on_the_same_images(things: Path, tmp_path: Path
     ).stdout  # fmt: skip
     assert "scratch minus cut" in shown
     assert "energy in mask" in shown
-    assert "drawn anew" not in shown
+    assert "re-initialised" not in shown
     saved = read(tmp_path / "out" / "attribution_gradcam.npz")
     assert saved["arms"].tolist() == ["scratch", "scratch", "cut", "cut minus again"]
     assert saved["taps"].tolist() == ["layer2.0", "layer1.0", "layer2.0", "layer2.0"]

@@ -301,3 +301,33 @@ def test_every_option_has_help(name: str) -> None:
     options = [option for option in commands()[name].params if isinstance(option, click.Option)]
     assert options
     assert [option.name for option in options if not option.help] == []
+
+
+@pytest.mark.parametrize("name", [name for name, command in commands().items() if not isinstance(command, click.Group)])
+def test_help_lists_every_option_once(name: str) -> None:
+    context = click.Context(commands()[name], terminal_width=1000)
+    listed = re.findall(r"^  (?:-h, )?(--[a-z-]+)", commands()[name].get_help(context), re.MULTILINE)
+    options = [option for option in commands()[name].get_params(context) if isinstance(option, click.Option)]
+    assert sorted(listed) == sorted(option.opts[-1] for option in options)
+
+
+def headings(name: str) -> dict[str, str]:
+    """The sections of the help of a command, by heading."""
+    parts = re.split(r"^(\S.*):$", invoke(name, "--help").stdout, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_help_lists_options_by_group_the_common_ones_first() -> None:
+    sections = headings("layerwise")
+    assert list(sections) == [
+        "Options", "Images", "Network", "Features", "Probes", "Controls and training sizes", "Statistics",
+        "Computation", "Output",
+    ]  # fmt: skip
+    where = {
+        "--arch": "Options", "--weights": "Options", "--data": "Options", "--window": "Images", "--level": "Network",
+        "--pool": "Features", "--folds": "Probes", "--control": "Controls and training sizes", "--delta": "Statistics",
+        "--device": "Computation", "--cache": "Computation", "--out": "Output", "--json": "Output",
+    }  # fmt: skip
+    assert [name for name, heading in where.items() if f"  {name} " not in sections[heading]] == []
+    assert {"Training", "Strategy", "Head"} < set(headings("finetune"))
+    assert "Training" not in sections

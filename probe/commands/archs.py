@@ -4,14 +4,14 @@ import json
 
 import click
 
-from probe.commands.options import as_json
+from probe.commands.options import Command, as_json
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("pattern", default="*")
 @as_json
 def archs(pattern: str, as_json: bool) -> None:
-    """List the networks that can be probed, by name or shell PATTERN.
+    """List the networks that can be probed; PATTERN is a name or a shell pattern.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""What a class rests on in an image: `probe attribute`."""
+"""Attribution, what a class rests on in an image: `probe attribute`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from probe.base.errors import ProbeError
-from probe.commands.options import arch_text, as_json, cache_folder, data_source, out_folder, settings, weights_text
+from probe.commands.options import (
+    Command,
+    arch_text,
+    as_json,
+    cache_folder,
+    data_source,
+    out_folder,
+    settings,
+    weights_text,
+)
 from probe.records.text import text_table
 from probe.settings import Attribution, Batches, Network, Reading
 
@@ -25,23 +34,25 @@ CURVES = {
     "insertion_area": "insertion",
     "insertion_area_random": "at random",
 }
-DRAWN = "rank correlation of the maps with those by weights drawn anew"
+DRAWN = "rank correlation of the maps with those of re-initialised weights"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--arch", help=f"{arch_text[:-1]}, with linear probes as heads.")
-@click.option("--at", "taps", multiple=True, help="A tap whose linear probe is asked; repeatable.  [default: the last]")
-@click.option("--weights", multiple=True, help=f"{weights_text[:-1]}; repeatable.  [default: pretrained]")
 @click.option(
-    "--model", "models", multiple=True, type=FILE, help="A network saved by truncate or finetune; repeatable."
+    "--at", "taps", multiple=True, help="Tap whose linear probe is the head; repeatable.  [default: the last]"
 )
+@click.option("--weights", multiple=True, help=f"Weights: {weights_text[:-1]}; repeatable.  [default: pretrained]")
+@click.option("--model", "models", multiple=True, type=FILE, help="Network saved by truncate or finetune; repeatable.")
 @data_source
 @click.option(
     "--masks",
     type=click.Path(path_type=Path),
-    help="Where the labelled things lie: a folder of mask images, or a .csv of boxes (file,x0,y0,x1,y1).",
+    help="Masks of the labelled objects: a folder of images, or a .csv of boxes (file,x0,y0,x1,y1).",
 )
-@click.option("--seed", default=0, show_default=True, help="Of scratch weights, drawn splits, images and baselines.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of scratch weights, splits, sampled images and baselines."
+)
 @out_folder
 @cache_folder
 @as_json
@@ -51,7 +62,7 @@ def attribute(
     masks: Path | None, seed: int, out: Path, cache: Path | None, as_json: bool,
     attribution: Attribution, reading: Reading, network: Network, batches: Batches,
 ) -> None:  # fmt: skip
-    """Show what the logit of a class rests on: for linear probes at taps of ARCH, or for a saved network.
+    """Attribute the logit of a class to pixels: for linear probes at taps of a network, or for a saved network.
 
     \b
     Example:
@@ -105,7 +116,7 @@ def _write(explained: Any, method: str, out: Path) -> list[str]:
 
 
 def _lines(summary: Any) -> list[str]:
-    """Means over all images: of the maps, of curves, and of how maps change as weights are drawn anew."""
+    """Means over all images: of the maps, of curves, and of how maps change as weights are re-initialised."""
     whole = summary[summary["class"] == "micro"]
     plain = whole[whole["randomised"] == ""]
     tables = [_table(plain, "metric", WHERE), _table(plain, "metric", CURVES)]

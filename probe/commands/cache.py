@@ -27,7 +27,7 @@ def cache_group() -> None:
 @cache_folder
 @as_json
 def cache_ls(cache: Path | None, as_json: bool) -> None:
-    """List what features there are, the last used first.
+    """List the features in the cache, the last used first.
 
     \b
     Example:
@@ -49,9 +49,9 @@ def cache_ls(cache: Path | None, as_json: bool) -> None:
 @cache_folder
 @as_json
 def cache_verify(digests: Sequence[str], cache: Path | None, as_json: bool) -> None:
-    """Compare the features with their checksums: all of them, or those whose DIGESTS begin so.
+    """Compare features with their checksums: all of them, or those whose digests begin with DIGESTS.
 
-    Exit code 1 when something is damaged; the next run that needs it makes it again.
+    The exit code is 1 when something is damaged. The next run that needs it computes it again.
 
     \b
     Example:
@@ -74,14 +74,19 @@ def cache_verify(digests: Sequence[str], cache: Path | None, as_json: bool) -> N
 
 @cache_group.command("rm")
 @click.argument("digests", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Everything, and what is remembered of files and networks.")
-@click.option("--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="What was not used for so many days.")
+@click.option("--all", "everything", is_flag=True, help="Delete all features, and all notes about files and networks.")
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    help="Delete features that were not used for this many days.",
+)
 @cache_folder
 @as_json
 def cache_rm(
     digests: Sequence[str], everything: bool, older_than: float | None, cache: Path | None, as_json: bool
 ) -> None:
-    """Delete the features whose DIGESTS begin so. What a running process works on stays.
+    """Delete the features whose digests begin with DIGESTS. Features in use by a running process are kept.
 
     \b
     Example:
@@ -108,7 +113,7 @@ def cache_rm(
 @cache_folder
 @as_json
 def cache_size(cache: Path | None, as_json: bool) -> None:
-    """Tell what the cache takes on the disk, and what is free there.
+    """Show how much disk space the cache takes, and how much is free.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Probes set beside training: `probe check`."""
+"""Probes compared with training: `probe check`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,28 +8,40 @@ from typing import Any
 import click
 
 from probe.commands.drawing import draw_all
-from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, several_weights
+from probe.commands.options import (
+    Command,
+    as_json,
+    cache_folder,
+    data_source,
+    one_arch,
+    out_folder,
+    settings,
+    several_weights,
+)
 from probe.settings import Network, Reading, Training, Tuning
 from probe.settings.training import SEARCHES, STRATEGIES
 
 
-@click.command()
+@click.command(cls=Command)
 @one_arch
 @several_weights
 @data_source
 @click.option(
-    "--tap", "taps", multiple=True, help="Where to cut, name or index; repeatable.  [default: spread and recommended]"
+    "--tap",
+    "taps",
+    multiple=True,
+    help="Tap at which to cut, by name or index; repeatable.  [default: spread over depth, and recommended]",
 )
 @click.option(
     "--strategy", "strategies", multiple=True, type=click.Choice(STRATEGIES), default=["lp", "ftl", "lp-ft"],
     show_default=True,
-    help="How to train; repeatable. Scratch weights are trained by ftl alone.",
+    help="Fine-tuning strategy; repeatable. Scratch weights are trained by ftl alone.",
 )  # fmt: skip
 @click.option(
     "--search", type=click.Choice(SEARCHES), default="none", show_default=True,
-    help="Find the taps to train at by training: ends of stages first, then around the best of them.",
+    help="How the taps are found. two-stage: train at the ends of stages, then around the best of them.",
 )  # fmt: skip
-@click.option("--seeds", default=2, show_default=True, help="How often to train each.")
+@click.option("--seeds", default=2, show_default=True, help="Number of seeds from which each network is trained.")
 @out_folder
 @cache_folder
 @as_json
@@ -39,7 +51,7 @@ def check(
     seeds: int, out: Path, cache: Path | None, as_json: bool,
     reading: Reading, network: Network, training: Training, tuning: Tuning,
 ) -> None:  # fmt: skip
-    """Train the network cut at several taps, and tell whether the probes were right.
+    """Check the probes by training: cut the network at several taps, fine-tune each, and compare.
 
     \b
     Example:

@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from probe.commands.options import as_json, one_arch, out_folder, settings
+from probe.commands.options import Command, as_json, one_arch, out_folder, settings
 from probe.settings import Network
 
 
-@click.command()
+@click.command(cls=Command)
 @one_arch
-@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Images in a pass.")
-@click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Passes that are timed.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="Images per forward pass.")
+@click.option("--repeats", type=click.IntRange(min=1), default=10, show_default=True, help="Number of timed passes.")
+@click.option("--device", default="auto", show_default=True, help="Device: auto, cpu, cuda, cuda:N or mps.")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
@@ -27,7 +27,7 @@ def cost(
     arch: str, batch_size: int, repeats: int, device: str, results: Path | None, out: Path, as_json: bool,
     network: Network,
 ) -> None:  # fmt: skip
-    """Measure what ARCH costs up to each tap: parameters, MACs, milliseconds and memory, as a table and a figure.
+    """Measure the cost of a network up to each tap: parameters, MACs, milliseconds and peak memory.
 
     What was measured before is read from the folder of the results; another folder measures it again.
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from probe.commands.options import as_json, cache_folder, out_folder, settings
+from probe.commands.options import Command, as_json, cache_folder, out_folder, settings
 from probe.settings import Reading
 
 
-@click.command("data")
+@click.command("data", cls=Command)
 @click.argument("path")
-@click.option("--seed", default=0, show_default=True, help="Of splits that are drawn, samples and permutations.")
+@click.option("--seed", default=0, show_default=True, help="Seed of drawn splits, samples and permutations.")
 @out_folder
 @cache_folder
 @as_json
@@ -21,7 +21,7 @@ from probe.settings import Reading
 def audit(
     context: click.Context, path: str, seed: int, out: Path, cache: Path | None, as_json: bool, reading: Reading
 ) -> None:
-    """Look at the data at PATH before anyone trains on them; exit with 1 when a split leaks into another.
+    """Audit the data set at PATH before training; the exit code is 1 when one split leaks into another.
 
     \b
     Example:

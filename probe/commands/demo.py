@@ -5,18 +5,18 @@ from pathlib import Path
 import click
 
 from probe.commands.drawing import draw_all
-from probe.commands.options import as_json, cache_folder, out_folder
+from probe.commands.options import Command, as_json, cache_folder, out_folder
 
 
-@click.command()
-@click.option("--seed", default=0, show_default=True, help="Of everything that is drawn.")
+@click.command(cls=Command)
+@click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
 @out_folder
 @cache_folder
 @as_json
 def demo(seed: int, out: Path, cache: Path | None, as_json: bool) -> None:
     """Pretrain a small network on five of scikit-learn's digits; probe, cut and train it on the others.
 
-    It takes about a minute on two free cores, fetches nothing, and ends with a figure and three sentences.
+    It takes about a minute on two free cores, downloads nothing, and ends with a figure and three sentences.
 
     \b
     Example:

@@ -1,19 +1,28 @@
-"""Per image: `probe depth`."""
+"""Prediction depth of every image: `probe depth`."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, one_arch, one_weights, out_folder, settings
+from probe.commands.options import (
+    Command,
+    as_json,
+    cache_folder,
+    data_source,
+    one_arch,
+    one_weights,
+    out_folder,
+    settings,
+)
 from probe.settings import Depths, Extraction, Network, Reading
 
 
-@click.command()
+@click.command(cls=Command)
 @one_arch
 @one_weights
 @data_source
-@click.option("--seed", default=0, show_default=True, help="Of scratch weights and of splits that are drawn.")
+@click.option("--seed", default=0, show_default=True, help="Seed of scratch weights and of drawn splits.")
 @out_folder
 @cache_folder
 @as_json
@@ -22,7 +31,7 @@ def depth(
     arch: str, weights: str, data: str, seed: int, out: Path, cache: Path | None, as_json: bool,
     depths: Depths, reading: Reading, network: Network, extraction: Extraction,
 ) -> None:  # fmt: skip
-    """Tell for every image the tap from which on its prediction stays, and show the earliest and the latest.
+    """Measure prediction depth: for every image, the tap from which on its prediction stays the same.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Images as taps see them: `probe embed`."""
+"""Embeddings, images as taps see them: `probe embed`."""
 
 from collections.abc import Sequence
 from math import isnan
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from probe.commands.options import (
+    Command,
     as_json,
     cache_folder,
     data_source,
@@ -20,15 +21,17 @@ from probe.commands.options import (
 from probe.settings import Embedding, Extraction, Network, Reading
 
 
-@click.command()
+@click.command(cls=Command)
 @several_archs
 @several_weights
 @data_source
-@click.option("--tap", "taps", multiple=True, help="Where to look; repeatable.  [default: six, spread over the depth]")
-@made_elsewhere("Draw", "too")
-@click.option("--label", default="", help="Of several labels per image, the one to colour by.  [default: whether any]")
-@click.option("--thumbnails", is_flag=True, help="A second figure, with images in the place of points.")
-@click.option("--seed", default=0, show_default=True, help="Of maps, of the images drawn and of scratch weights.")
+@click.option("--tap", "taps", multiple=True, help="Tap to embed; repeatable.  [default: six, spread over the depth]")
+@made_elsewhere("Embed", "as further networks")
+@click.option(
+    "--label", default="", help="Label that gives the colour, where images have several.  [default: whether any]"
+)
+@click.option("--thumbnails", is_flag=True, help="Also draw a figure with images in place of points.")
+@click.option("--seed", default=0, show_default=True, help="Seed of maps, sampled images and scratch weights.")
 @out_folder
 @cache_folder
 @as_json
@@ -38,7 +41,7 @@ def embed(
     label: str, thumbnails: bool, seed: int, out: Path, cache: Path | None, as_json: bool,
     embedding: Embedding, reading: Reading, network: Network, extraction: Extraction,
 ) -> None:  # fmt: skip
-    """Draw the images on a plane as each of several taps sees them: coordinates, how far to trust them, a figure.
+    """Embed images in two dimensions, as several taps see them: coordinates, their quality, a figure.
 
     \b
     Example:

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, one_arch, one_weights, settings
+from probe.commands.options import Command, as_json, cache_folder, data_source, one_arch, one_weights, settings
 from probe.records.text import text_table
 from probe.settings import Extraction, Network, Reading
 
 
-@click.command()
+@click.command(cls=Command)
 @one_arch
 @one_weights
 @data_source
-@click.option("--seed", default=0, show_default=True, help="Of scratch weights and of splits that are drawn.")
+@click.option("--seed", default=0, show_default=True, help="Seed of scratch weights and of drawn splits.")
 @cache_folder
 @as_json
 @settings(Reading, Network, Extraction)
@@ -30,7 +30,7 @@ def extract(
     network: Network,
     extraction: Extraction,
 ) -> None:
-    """Read the features of every tap into the cache, and print where they are.
+    """Extract the features of every tap into the cache, and print where they are.
 
     \b
     Example:

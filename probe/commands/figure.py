@@ -6,20 +6,22 @@ from typing import Any
 import click
 
 from probe.base.errors import ProbeError, reason
-from probe.commands.options import as_json
+from probe.commands.options import Command, as_json
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name", required=False)
-@click.option("--list", "listed", is_flag=True, help="Tell what can be drawn.")
+@click.option("--list", "listed", is_flag=True, help="List the figures that can be drawn.")
 @click.option(
     "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
-    help="Folder into which other commands wrote.",
+    help="Folder that other commands wrote into.",
 )  # fmt: skip
-@click.option("--data", "dataset", help="Name of the data set, where the folder holds several.")
-@click.option("--metric", default="auroc", show_default=True, help="What is drawn, where a figure shows scores.")
-@click.option("--column", type=click.Choice(["half", "full", "slide"]), help="Width.  [default: what suits the figure]")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the figures.  [default: that of the results]")
+@click.option("--data", "dataset", help="Name of the data set, if the folder has results of several.")
+@click.option("--metric", default="auroc", show_default=True, help="Metric that figures of scores show.")
+@click.option("--column", type=click.Choice(["half", "full", "slide"]), help="Width of the figure.  [default: its own]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the figures.  [default: the folder of results]"
+)
 @as_json
 def figure(
     name: str | None, listed: bool, results: Path, dataset: str | None, metric: str, column: str | None,

@@ -4,17 +4,26 @@ from pathlib import Path
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, weights_text
+from probe.commands.options import (
+    Command,
+    as_json,
+    cache_folder,
+    data_source,
+    one_arch,
+    out_folder,
+    settings,
+    weights_text,
+)
 from probe.settings import Head, Network, Reading, Training, Tuning
 from probe.settings.training import STRATEGIES
 
 
-@click.command()
+@click.command(cls=Command)
 @one_arch
-@click.option("--at", "tap", required=True, help="The tap to cut at; 'probe taps ARCH' lists them.")
-@click.option("--weights", help=f"{weights_text[:-1]}.  [default: pretrained; scratch for that strategy]")
+@click.option("--at", "tap", required=True, help="Tap at which the network is cut; 'probe taps ARCH' lists them.")
+@click.option("--weights", help=f"Weights: {weights_text[:-1]}.  [default: pretrained; scratch for that strategy]")
 @click.option(
-    "--strategy", type=click.Choice(STRATEGIES), default="ftl", show_default=True, help="How what is left is trained."
+    "--strategy", type=click.Choice(STRATEGIES), default="ftl", show_default=True, help="Fine-tuning strategy."
 )
 @data_source
 @click.option(
@@ -22,7 +31,7 @@ from probe.settings.training import STRATEGIES
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="How often to train, from seeds 0, 1, ...; the model kept is the best on validation.",
+    help="Number of seeds, 0, 1, ...; the network that is the best on validation is kept.",
 )
 @out_folder
 @cache_folder
@@ -32,9 +41,9 @@ def finetune(
     arch: str, tap: str, weights: str | None, strategy: str, data: str, seeds: int, out: Path, cache: Path | None,
     as_json: bool, reading: Reading, network: Network, head: Head, training: Training, tuning: Tuning,
 ) -> None:  # fmt: skip
-    """Cut ARCH, put a head on it and train both by a strategy; the epoch is chosen on validation.
+    """Fine-tune a truncated network: cut it, add a head, and train both; the epoch is chosen on validation.
 
-    What was stopped goes on when the same command is given again.
+    A run that was stopped goes on when the same command is given again.
 
     \b
     Example:

@@ -8,6 +8,7 @@ import click
 
 from probe.commands.drawing import draw_all
 from probe.commands.options import (
+    Command,
     as_json,
     cache_folder,
     data_source,
@@ -21,7 +22,7 @@ from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
 from probe.settings.probing import PROBES
 
 
-@click.command()
+@click.command(cls=Command)
 @several_archs
 @several_weights
 @data_source
@@ -33,10 +34,10 @@ from probe.settings.probing import PROBES
     default=["linear"],
     show_default=True,
     type=click.Choice(PROBES),
-    help="Linear or MLP probe, nearest neighbours, nearest class mean; repeatable.",
+    help="Kind of probe: linear, MLP, nearest neighbours (knn), nearest class mean (ncm); repeatable.",
 )
 @click.option(
-    "--seeds", default=1, show_default=True, help="How often to repeat what is random: scratch weights, drawn splits."
+    "--seeds", default=1, show_default=True, help="Number of seeds, for scratch weights and for drawn splits."
 )
 @out_folder
 @cache_folder
@@ -47,7 +48,7 @@ def layerwise(
     seeds: int, out: Path, cache: Path | None, as_json: bool,
     reading: Reading, network: Network, extraction: Extraction, probegrid: ProbeGrid, checks: Checks,
 ) -> None:  # fmt: skip
-    """Probe every tap: how well the labels can be read at each depth, and where to cut.
+    """Probe every tap: how well the labels can be predicted at each depth, and where to cut.
 
     \b
     Example:

@@ -9,16 +9,16 @@ from typing import IO
 import click
 
 from probe.base.errors import ProbeError
-from probe.commands.options import as_json, cache_folder, settings
+from probe.commands.options import Command, as_json, cache_folder, settings
 from probe.settings import Batches, Reading
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=FILE)
 @click.argument("images", nargs=-1, required=True)
-@click.option("--out", type=FILE, help="CSV file to write; by default the table goes to stdout.")
+@click.option("--out", type=FILE, help="CSV file for the probabilities.  [default: stdout]")
 @cache_folder
 @as_json
 @settings(Reading, Batches)
@@ -31,9 +31,9 @@ def predict(
     reading: Reading,
     batches: Batches,
 ) -> None:
-    """Give the probabilities of IMAGES by the saved MODEL: CSV with a row per image and a column per class.
+    """Predict class probabilities of IMAGES with a saved MODEL, as CSV: a row per image, a column per class.
 
-    IMAGES are files, folders or manifests (labels are ignored), or a data set such as digits.
+    IMAGES are files, folders, manifests (whose labels are ignored), or a data set such as digits.
 
     \b
     Example:

@@ -4,15 +4,24 @@ from pathlib import Path
 
 import click
 
-from probe.commands.options import as_json, cache_folder, data_source, one_arch, out_folder, settings, weights_text
+from probe.commands.options import (
+    Command,
+    as_json,
+    cache_folder,
+    data_source,
+    one_arch,
+    out_folder,
+    settings,
+    weights_text,
+)
 from probe.settings import Network, Reading, Training
 
 
-@click.command()
+@click.command(cls=Command)
 @one_arch
-@click.option("--weights", default="scratch", show_default=True, help=f"What to start from: {weights_text}")
+@click.option("--weights", default="scratch", show_default=True, help=f"Initial weights: {weights_text}")
 @data_source
-@click.option("--seed", default=0, show_default=True, help="Of scratch weights, of drawn splits and of training.")
+@click.option("--seed", default=0, show_default=True, help="Seed of scratch weights, drawn splits and training.")
 @out_folder
 @cache_folder
 @as_json
@@ -21,9 +30,9 @@ def pretrain(
     arch: str, weights: str, data: str, seed: int, out: Path, cache: Path | None, as_json: bool,
     reading: Reading, network: Network, training: Training,
 ) -> None:  # fmt: skip
-    """Train all of ARCH on labelled images; the weights serve every other command as --weights OUT/weights.safetensors.
+    """Pretrain a whole network on labelled images; other commands take --weights OUT/weights.safetensors.
 
-    What was stopped goes on when the same command is given again.
+    A run that was stopped goes on when the same command is given again.
 
     \b
     Example:

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands.options import as_json
+from probe.commands.options import Command, as_json
 
 if TYPE_CHECKING:
     from probe.records.record import Record
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("results"))
-@click.option("--rows", is_flag=True, help="Print the rows of all cells, one JSON object a line.")
+@click.option("--rows", is_flag=True, help="Print the rows of all cells, one JSON object per line.")
 @as_json
 def results(folder: Path, rows: bool, as_json: bool) -> None:
-    """List what runs have left in FOLDER: commands, their cells, and what is still missing or failed.
+    """List the results in FOLDER: the runs, their cells, and which cells are missing or failed.
 
     \b
     Example:

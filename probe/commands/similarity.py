@@ -1,4 +1,4 @@
-"""What taps have in common: `probe similarity`."""
+"""Similarity of taps: `probe similarity`."""
 
 from collections.abc import Sequence
 from math import isnan
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from probe.commands.options import (
+    Command,
     as_json,
     cache_folder,
     data_source,
@@ -20,17 +21,17 @@ from probe.commands.options import (
 from probe.settings import Comparison, Extraction, Network, Reading
 
 
-@click.command()
+@click.command(cls=Command)
 @several_archs
 @several_weights
 @data_source
-@made_elsewhere("Compare", "too")
+@made_elsewhere("Compare", "as further networks")
 @click.option(
     "--results",
     type=click.Path(path_type=Path),
     help="With svcca and pwcca, a folder that 'probe layerwise' wrote into: scores over the correlations.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of scratch weights, halves, permutations and batches.")
+@click.option("--seed", default=0, show_default=True, help="Seed of scratch weights, halves, permutations and batches.")
 @out_folder
 @cache_folder
 @as_json
@@ -40,7 +41,7 @@ def similarity(
     seed: int, out: Path, cache: Path | None, as_json: bool,
     comparison: Comparison, reading: Reading, network: Network, extraction: Extraction,
 ) -> None:  # fmt: skip
-    """Compare the features of all taps, of one network and of every two: how alike they are, with bands and figures.
+    """Compare the features of all taps, within a network and between networks: similarity, bands and figures.
 
     \b
     Example:

@@ -5,17 +5,17 @@ from dataclasses import asdict
 
 import click
 
-from probe.commands.options import as_json, settings
+from probe.commands.options import Command, as_json, settings
 from probe.records.text import text_table
 from probe.settings import Network
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("arch")
 @as_json
 @settings(Network)
 def taps(arch: str, as_json: bool, network: Network) -> None:
-    """List where ARCH can be read and cut, and what it costs up to there.
+    """List the taps of ARCH: where it can be read and cut, and its cost up to there.
 
     \b
     Example:

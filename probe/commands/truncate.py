@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from probe.commands.options import Names, as_json, cache_folder, one_arch, one_weights, settings
+from probe.commands.options import Command, Names, as_json, cache_folder, one_arch, one_weights, settings
 from probe.settings import Head, Network
 from probe.settings.networks import EXPORTS
 
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command()
+@click.command(cls=Command)
 @one_arch
-@click.option("--at", "tap", required=True, help="The tap to cut at; 'probe taps ARCH' lists them.")
+@click.option("--at", "tap", required=True, help="Tap at which the network is cut; 'probe taps ARCH' lists them.")
 @one_weights
-@click.option("--classes", type=Names(), help="How many classes, or their names: 7 or a,b,c.")
-@click.option("--data", help="Take the classes, and the image size they suit, from a data set.")
-@click.option("--seed", default=0, show_default=True, help="Of scratch weights and of the head.")
-@click.option("--export", "forms", multiple=True, type=click.Choice(EXPORTS), help="Export too; repeatable.")
-@click.option("--out", type=FILE, required=True, help="The .safetensors file to write; exports lie beside it.")
+@click.option("--classes", type=Names(), help="Number of classes, or their names: 7 or a,b,c.")
+@click.option("--data", help="Data set from which the classes and the image size are taken.")
+@click.option("--seed", default=0, show_default=True, help="Seed of scratch weights and of the head.")
+@click.option(
+    "--export", "forms", multiple=True, type=click.Choice(EXPORTS), help="Also export to this format; repeatable."
+)
+@click.option("--out", type=FILE, required=True, help="The .safetensors file to write; exports are written beside it.")
 @cache_folder
 @as_json
 @settings(Network, Head)
@@ -44,7 +46,7 @@ def truncate(
     network: Network,
     head: Head,
 ) -> None:
-    """Cut a network, put a head on it, and save both as one file with a card.
+    """Cut a network, add a head, and save both as one file with a model card.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""How the features of a tap are drawn on a plane."""
+"""Embedding: how the features of a tap become a map in two dimensions."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ METHODS = ("umap", "pca", "tsne")
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """What maps are made by, and of how many images."""
+    """The embedding method, its settings, and the number of images."""
 
-    method: str = option("umap", "UMAP, the first two principal components, or t-SNE.", choices=METHODS)
+    method: str = option("umap", "Embedding method: UMAP, PCA or t-SNE.", choices=METHODS)
     sample: int = option(
         2000,
-        "Images drawn, at most, classes in their shares and the same at every tap; memory grows with its square.",
+        "Largest number of images; of more, a sample stratified by class is used. Memory grows with its square.",
     )
-    components: int = option(50, "Principal components of a tap that UMAP and t-SNE are made of.")
-    neighbours: int = option(15, "Nearest images that UMAP keeps together, and that trustworthiness looks for.")
-    min_dist: float = option(0.1, "How close UMAP lets points lie, from 0 to 1.")
-    perplexity: float = option(30.0, "How many neighbours, about, t-SNE keeps together.")
+    components: int = option(50, "Number of principal components of a tap's features that UMAP and t-SNE are given.")
+    neighbours: int = option(15, "Number of nearest neighbours, for UMAP and for trustworthiness.")
+    min_dist: float = option(0.1, "Smallest distance between points on a UMAP map, from 0 to 1.")
+    perplexity: float = option(30.0, "Perplexity of t-SNE: about how many neighbours it keeps close.")
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -17,15 +17,17 @@ EXPORTS = ("onnx", "torch")
 class Network:
     """How a network is built and where it is read."""
 
-    level: str = option("block", "Where to read: after every layer, block or stage.", choices=LEVELS)
+    level: str = option("block", "Where the taps are: after every layer, block or stage.", choices=LEVELS)
     image_size: int | None = option(
-        None, "Side of the input in pixels; by default what the weights or the data call for."
+        None, "Side of the network's input in pixels; by default the size of the data or of the weights."
     )
     crop: str = option(
-        "squash", "Fit images by squashing them whole, or by cutting the middle out.", choices=("squash", "center")
+        "squash",
+        "How images become square: squash resizes the whole image, center cuts out the middle.",
+        choices=("squash", "center"),
     )
     modules: tuple[str, ...] = option(
-        (), "For a network that cannot be traced: modules, bottom to top and head last, that run one after the other."
+        (), "For a network that cannot be traced: its modules in the order in which they run, the head last."
     )
 
     def __post_init__(self) -> None:
@@ -38,9 +40,9 @@ class Network:
 class Batches:
     """How images are put through a network."""
 
-    batch_size: int = option(64, "Images per forward pass.", decides=False)
-    num_workers: int = option(2, "Threads that read and resize images.", decides=False)
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", compared=False)
+    batch_size: int = option(64, "Images per forward pass.", decides=False, group="Computation")
+    num_workers: int = option(2, "Number of threads that read and resize images.", decides=False, group="Computation")
+    device: str = option("auto", "Device: auto, cpu, cuda, cuda:N or mps.", compared=False, group="Computation")
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "num_workers"):
@@ -53,16 +55,26 @@ class Batches:
 class Extraction(Batches):
     """How features are read off a network."""
 
-    pool: str = option("mean", "How a map or a run of tokens becomes a vector.", choices=POOLS)
+    pool: str = option(
+        "mean",
+        "Pooling: how a feature map or a sequence of tokens becomes one vector.",
+        choices=POOLS,
+    )
     dtype: str = option(
         "auto",
-        "Precision of the forward pass; auto is float32, or bfloat16 when compiled for a CPU that multiplies it.",
+        "Precision of the forward pass. auto is float32, or bfloat16 if compiled for a CPU with fast bfloat16.",
+        group="Computation",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
     compile: str = option(
-        "auto", "One frozen graph; auto compiles for a CPU when the job is long.", choices=("auto", "on", "off")
+        "auto",
+        "Compile the network to one graph; auto does so on a CPU for long jobs.",
+        group="Computation",
+        choices=("auto", "on", "off"),
     )
-    channels_last: bool = option(True, "Keep maps channels-last in memory; faster on most devices.")
+    channels_last: bool = option(
+        True, "Store feature maps channels-last in memory, which is faster on most devices.", group="Computation"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +83,13 @@ class Head:
 
     head: str = option(
         "gap+linear",
-        "What follows the cut: a mean over the positions, all of them in a row, or the class token, and a linear "
-        "layer; or the mean and one hidden layer.",
+        "Layers after the cut. gap is the mean over positions, flatten takes all positions, cls the class token; "
+        "mlp is the mean and one hidden layer.",
         choices=HEADS,
     )
-    hidden: int = option(256, "Width of the mlp head's hidden layer.")
-    activation: str = option("relu", "Activation of the mlp head's hidden layer.", choices=ACTIVATIONS)
-    dropout: float = option(0.0, "Share of the head's inputs dropped in training.")
+    hidden: int = option(256, "Number of hidden units of the mlp head.")
+    activation: str = option("relu", "Activation function of the mlp head.", choices=ACTIVATIONS)
+    dropout: float = option(0.0, "Dropout probability of the head's inputs in training.")
 
     def __post_init__(self) -> None:
         if self.hidden < 1:

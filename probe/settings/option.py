@@ -7,7 +7,10 @@ from probe.base.errors import ProbeError
 
 
 def option(default: Any, text: str, **extra: Any) -> Any:
-    """A field with the help text, and the choices, of the option made from it."""
+    """A field with the help text of the option made from it, and what else is known: its choices, its `group`.
+
+    The group is a heading in `--help`; without one it is that of the class.
+    """
     return field(default=default, metadata={"help": text, **extra})
 
 

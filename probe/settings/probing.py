@@ -1,4 +1,4 @@
-"""How read-outs are fitted and chosen, and what they are set beside."""
+"""Probes: how they are fitted and chosen, and which controls they are compared with."""
 
 from dataclasses import dataclass
 
@@ -11,22 +11,29 @@ PROBES = ("linear", "mlp", "knn", "ncm")
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeGrid:
-    """What read-outs are chosen from, on what, and how sure their scores are."""
+    """The hyperparameters tried for each kind of probe, how they are chosen, and the statistics of scores."""
 
     c_grid: tuple[float, ...] = option(
-        (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0), "Inverse L2 strengths of linear probes tried."
+        (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0),
+        "Values of C tried for linear probes: the inverse of the L2 penalty's strength.",
     )
-    k_grid: tuple[int, ...] = option((5, 10, 20, 50), "Numbers of neighbours tried.")
-    mlp_hidden: int = option(256, "Hidden units of MLP probes.")
-    mlp_dropout: tuple[float, ...] = option((0.0, 0.5), "Dropout of MLP probes tried.")
-    mlp_weight_decay: tuple[float, ...] = option((0.01, 1.0), "Weight decay of MLP probes tried.")
-    mlp_seeds: int = option(3, "MLP probes per setting, from several starts; their scores are averaged.")
-    metric: str = option("auroc", "What settings and taps are chosen by.")
-    folds: int = option(0, "Choose by so many folds of the training and validation images; 0: on validation.")
-    draws: int = option(1000, "Bootstrap draws behind each interval.", compared=False)
-    interval: str = option("percentile", "Kind of bootstrap interval.", choices=("percentile", "bca"))
-    delta: float = option(0.01, "Loss of the metric against the best tap that a sufficient tap may have.")
-    ordinal: bool = option(False, "Classes have an order, that of their names: adds quadratic kappa.")
+    k_grid: tuple[int, ...] = option((5, 10, 20, 50), "Numbers of neighbours tried for knn probes.")
+    mlp_hidden: int = option(256, "Number of hidden units of MLP probes.")
+    mlp_dropout: tuple[float, ...] = option((0.0, 0.5), "Dropout probabilities tried for MLP probes.")
+    mlp_weight_decay: tuple[float, ...] = option((0.01, 1.0), "Weight decays tried for MLP probes.")
+    mlp_seeds: int = option(3, "Random initialisations of each MLP probe; their scores are averaged.")
+    metric: str = option("auroc", "Metric by which hyperparameters and taps are chosen.")
+    folds: int = option(
+        0, "Choose by cross-validation with this many folds of train and val together; 0 chooses on val."
+    )
+    draws: int = option(1000, "Number of bootstrap draws for each interval.", compared=False, group="Statistics")
+    interval: str = option(
+        "percentile", "Kind of bootstrap confidence interval.", group="Statistics", choices=("percentile", "bca")
+    )
+    delta: float = option(
+        0.01, "How much worse than the best tap a sufficient tap may be, in units of the metric.", group="Statistics"
+    )
+    ordinal: bool = option(False, "The classes are ordered, by name; adds quadratic kappa.", group="Statistics")
 
     def __post_init__(self) -> None:
         if not self.c_grid or not all(0 < strength < float("inf") for strength in self.c_grid):
@@ -45,17 +52,19 @@ class ProbeGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class Checks:
-    """What probes are set beside: controls, smaller training sets, scores that need no training."""
+    """What probes are compared with: controls, smaller training sets, scores that need no training."""
 
     control: tuple[str, ...] = option(
-        (), "What a probe that learnt nothing would score.", choices=("permuted", "noise", "majority"), repeat=True
+        (), "Add the score of a probe that has learnt nothing.", choices=("permuted", "noise", "majority"), repeat=True
     )
     n_train: tuple[str, ...] = option(
-        (), "Probe again with so many training images, a number or a share such as 10%.", repeat=True
+        (), "Also fit probes to fewer training images: a number such as 50, or a share such as 10%.", repeat=True
     )
-    subsets: int = option(5, "Subsets drawn for each --n-train.")
-    permutations: int = option(10, "Random labellings, or matrices of noise, behind a control.")
-    transferability: bool = option(False, "Add LogME, H-score, Fisher ratio, RankMe and others of every tap.")
+    subsets: int = option(5, "Random subsets for each --n-train.")
+    permutations: int = option(10, "Permutations of the labels, or matrices of noise, for each control.")
+    transferability: bool = option(
+        False, "Add transferability scores of every tap: LogME, H-score, Fisher ratio, RankMe and others."
+    )
 
     def __post_init__(self) -> None:
         for name in ("subsets", "permutations"):
@@ -82,13 +91,13 @@ class Checks:
 class MLPSetting:
     """How one MLP probe is trained; many are trained at once."""
 
-    hidden: int = option(256, "Units of the hidden layer.")
-    dropout: float = option(0.0, "Share of the hidden units that a training step leaves out.")
-    weight_decay: float = option(1e-2, "AdamW's, decoupled from the learning rate's adaptation.")
-    learning_rate: float = option(1e-3, "AdamW's learning rate, the same throughout.")
+    hidden: int = option(256, "Number of units of the hidden layer.")
+    dropout: float = option(0.0, "Dropout probability of the hidden units.")
+    weight_decay: float = option(1e-2, "Decoupled weight decay of AdamW.")
+    learning_rate: float = option(1e-3, "Constant learning rate of AdamW.")
     batch_size: int = option(128, "Training rows per step.")
-    epochs: int = option(100, "Passes over the training rows, at most.")
-    patience: int = option(10, "Epochs without a lower loss on the held rows after which training stops.")
+    epochs: int = option(100, "Largest number of passes over the training rows.")
+    patience: int = option(10, "Early stopping: epochs without a lower loss on the hold-out rows.")
 
     def __post_init__(self) -> None:
         for name in ("hidden", "batch_size", "epochs", "patience"):
@@ -104,18 +113,18 @@ class MLPSetting:
 
 @dataclass(frozen=True, kw_only=True)
 class Depths:
-    """How the depth is told at which the prediction for each image settles."""
+    """Prediction depth: how it is measured from which tap on the prediction for an image stays the same."""
 
     readout: str = option(
-        "knn", "What reads every tap: the nearest training images, or a linear probe.", choices=("knn", "linear")
+        "knn", "Probe at every tap: k nearest neighbours, or a linear probe.", choices=("knn", "linear")
     )
-    k: int = option(30, "Nearest training images that vote.")
+    k: int = option(30, "Number of nearest training images that vote.")
     split: str = option(
         "test",
-        "Images whose depth is told; a training image has no vote for itself.",
+        "Split whose images get a prediction depth; a training image has no vote for itself.",
         choices=(*SPLITS, "all"),
     )
-    draws: int = option(1000, "Bootstrap draws behind each interval.", compared=False)
+    draws: int = option(1000, "Number of bootstrap draws for each interval.", compared=False, group="Statistics")
 
     def __post_init__(self) -> None:
         check_choices(self)

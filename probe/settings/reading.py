@@ -10,7 +10,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How images are read: which grey values become black and white, and what becomes of unreadable files.
+    """How images are read: which grey values become black and white, and what happens to unreadable files.
 
     Images of 8 bits are taken as they are. What is deeper (16-bit and float pictures, DICOM, NIfTI)
     is scaled linearly from `window` to bytes: `range` is an image's own smallest to largest value,
@@ -22,11 +22,13 @@ class Reading:
 
     window: str = option(
         "auto",
-        "Values shown as black and white in images of more than 8 bits: auto (a DICOM file's own window, else range), "
-        "range, percentile (0.5 to 99.5), or LO,HI.",
+        "Grey values shown as black and white, in images of more than 8 bits: range, percentile (0.5 to 99.5), LO,HI, "
+        "or auto, which is the window of a DICOM file, else range.",
     )
-    size: int | None = option(None, "Side of a MedMNIST data set's images in pixels: 28, 64, 128 or 224.")
-    on_error: str = option("fail", "What becomes of a run when images cannot be read.", choices=("fail", "skip"))
+    size: int | None = option(None, "Image side of a MedMNIST data set in pixels: 28, 64, 128 or 224.")
+    on_error: str = option(
+        "fail", "What to do when an image cannot be read: stop, or leave it out and list it.", choices=("fail", "skip")
+    )
 
     def __post_init__(self) -> None:
         self.limits()

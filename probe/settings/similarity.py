@@ -1,4 +1,4 @@
-"""How the features of two taps are compared."""
+"""Similarity: how the features of two taps are compared."""
 
 from dataclasses import dataclass
 
@@ -6,26 +6,30 @@ from probe.base.errors import ProbeError
 from probe.settings.option import check_choices, option
 
 MEASURES = ("cka", "rbf-cka", "svcca", "pwcca", "procrustes", "mutual-knn")
-FEWEST = 40  # draws and permutations of which a 95 % band and a 95th percentile can be told
+FEWEST = 40  # draws for a 95 % band, and permutations for a 95th percentile
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What similarity is measured by, and how sure it is."""
+    """The similarity measure, its settings, and its bands."""
 
     measure: str = option(
         "cka",
-        "Linear CKA, CKA with RBF kernels, SVCCA, PWCCA, orthogonal Procrustes, or mutual nearest neighbours.",
+        "Measure: linear CKA, CKA with RBF kernels, SVCCA, PWCCA, orthogonal Procrustes, mutual nearest neighbours.",
         choices=MEASURES,
     )
-    unbiased: bool = option(False, "CKA from the unbiased HSIC, which does not grow with the number of features.")
-    bandwidth: float = option(0.5, "Bandwidth of rbf-cka, as a share of the median distance between images.")
-    keep: float = option(0.99, "Share of the variance that svcca keeps of each tap.")
-    k: int = option(10, "Nearest images that mutual-knn compares.")
-    draws: int = option(100, "Random halves of the images behind each band; 0 for none.")
-    permutations: int = option(40, "Permutations of the images behind the null; 0 for none.")
+    unbiased: bool = option(
+        False, "Compute CKA from the unbiased HSIC, which does not grow with the number of features."
+    )
+    bandwidth: float = option(0.5, "Kernel bandwidth of rbf-cka, as a share of the median distance between images.")
+    keep: float = option(0.99, "Share of each tap's variance that svcca keeps.")
+    k: int = option(10, "Number of nearest neighbours that mutual-knn compares.")
+    draws: int = option(100, "Random halves of the images for each 95% band; 0 for no bands.", group="Statistics")
+    permutations: int = option(
+        40, "Permutations of the images for the null distribution; 0 for none.", group="Statistics"
+    )
     maps: bool = option(
-        False, "Compare whole feature maps, not pooled ones: an estimate of unbiased CKA from batches of 32 images."
+        False, "Compare whole feature maps in place of pooled features: unbiased CKA, estimated in batches of 32."
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""How networks are trained, and what fine-tuning strategies can be told."""
+"""Training: its loop, and the settings of fine-tuning strategies."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -31,46 +31,56 @@ class Training(Batches):
     (`accumulate`) each of them computes its own; the gradient is that of the whole step.
     """
 
-    batch_size: int = option(32, "Images per step, of all processes together.")
-    accumulate: int = option(1, "Parts that a step is computed in, to save memory.")
-    epochs: int = option(20, "Passes over the training images, at most.")
-    patience: int = option(10, "Epochs without a better validation score after which training stops.")
-    metric: str = option("auroc", "What the epoch is chosen by, on validation.")
+    batch_size: int = option(32, "Images per training step, over all processes together.")
+    accumulate: int = option(
+        1, "Gradient accumulation: parts in which a step is computed, to save memory.", group="Computation"
+    )
+    epochs: int = option(20, "Largest number of passes over the training images.")
+    patience: int = option(10, "Early stopping: epochs without a better validation score.")
+    metric: str = option("auroc", "Metric on validation by which the epoch is chosen.")
     optimizer: str = option("adamw", "Optimiser.", choices=("adamw", "adam", "sgd"))
     lr: float = option(1e-3, "Learning rate; a strategy may give parts of the network a share of it.")
-    weight_decay: float = option(0.01, "Weight decay; of weights, not of biases and norms.")
+    weight_decay: float = option(0.01, "Weight decay of weights; biases and normalisation layers have none.")
     momentum: float = option(0.9, "Momentum of sgd.")
     schedule: str = option(
         "cosine",
-        "What becomes of the learning rate: down to 0, halved when the validation loss has not fallen for 5 epochs, "
-        "times .95 after every epoch, or nothing.",
+        "Schedule of the learning rate. cosine: falls to 0. plateau: is halved after 5 epochs without a lower "
+        "validation loss. exponential: times 0.95 per epoch. none: stays.",
         choices=("cosine", "plateau", "exponential", "none"),
     )
-    warmup: int = option(0, "Epochs over which the learning rate rises from 0.")
+    warmup: int = option(0, "Warm-up: epochs over which the learning rate rises from 0.")
     class_weights: str = option(
-        "none", "Weigh the loss by class; balanced: as if all were as frequent.", choices=("none", "balanced")
+        "none",
+        "Class weights of the loss. balanced: as if all classes were equally frequent.",
+        choices=("none", "balanced"),
     )
     sampling: str = option(
-        "plain", "Every image once an epoch, or as many draws in which classes are as likely.",
+        "plain", "plain: every image once per epoch. balanced: images drawn with equal class frequency.",
         choices=("plain", "balanced"),
     )  # fmt: skip
-    label_smoothing: float = option(0.0, "Share of a label spread over all classes.")
-    grad_clip: float = option(0.0, "Largest norm of the gradient; 0: any.")
+    label_smoothing: float = option(0.0, "Label smoothing: share of a label that is spread over all classes.")
+    grad_clip: float = option(0.0, "Gradient clipping: largest norm of the gradient; 0 for no limit.")
     augment: str = option(
         "none",
-        "Change training images at random: mirrored, and a part of at least 80% (light) or 8% (crops) of them.",
+        "Random augmentation of training images: mirror and crop to at least 80% (light) or 8% (crops) of the area.",
         choices=AUGMENTS,
     )
     views: int = option(
-        0, "Fixed ways in which each image is changed, in turn from epoch to epoch; 0: another way every epoch."
+        0, "Number of fixed augmented views of each image, one per epoch in turn; 0 for a new view every epoch."
     )
-    precision: str = option("float32", "Precision of the products; weights are float32.", choices=PRECISIONS)
+    precision: str = option(
+        "float32",
+        "Mixed precision: the precision of products; weights stay float32.",
+        group="Computation",
+        choices=PRECISIONS,
+    )
     reuse: bool = option(
         True,
-        "Compute what frozen stages make of each image once, kept in the feature cache, unless it changes every epoch.",
+        "Compute the output of frozen stages once per image and cache it, unless images change every epoch.",
+        group="Computation",
         decides=False,
     )
-    draws: int = option(1000, "Bootstrap draws behind each interval.", compared=False)
+    draws: int = option(1000, "Number of bootstrap draws for each interval.", compared=False, group="Statistics")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,18 +104,22 @@ class Training(Batches):
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What strategies can be told; each reads what concerns it."""
+    """The settings of fine-tuning strategies; each strategy reads those that concern it."""
 
-    top_k: int = option(1, "Stages that top-k and lwft train, wt-st draws anew and tf halves, counted from the cut.")
-    rates: tuple[float, ...] = option(
-        (0.1,), "Shares of the learning rate in layer-wise: for every stage, bottom to top, or one for all."
+    top_k: int = option(
+        1, "Number of stages, counted down from the cut, that top-k and lwft train, wt-st re-initialises, tf halves."
     )
-    decay: float = option(0.75, "Learning rate of a stage as a share of that of the next one up, in llrd.")
-    alpha: float = option(0.1, "Strength of the pull to the start in l1-sp and l2-sp.")
-    beta: float = option(0.01, "Strength of the new head's pull to zero in l1-sp and l2-sp.")
-    unfreeze: int = option(1, "Epochs from one stage's unfreezing to the next one's, in g-lf and g-fl.")
+    rates: tuple[float, ...] = option(
+        (0.1,), "Strategy layer-wise: the learning rate of each stage as a share of --lr, input first; or one for all."
+    )
+    decay: float = option(0.75, "Strategy llrd: learning rate of a stage as a share of the rate one stage higher.")
+    alpha: float = option(
+        0.1, "Strategies l1-sp and l2-sp: strength of the penalty that pulls weights to their initial values."
+    )
+    beta: float = option(0.01, "Strategies l1-sp and l2-sp: strength of the penalty that pulls the new head to zero.")
+    unfreeze: int = option(1, "Strategies g-lf and g-fl: epochs before the next stage is unfrozen.")
     batchnorm: str = option(
-        "train", "Whether BatchNorm of trained stages uses and updates the batch's statistics.",
+        "train", "BatchNorm of trained stages: train uses and updates batch statistics, frozen keeps the stored ones.",
         choices=("train", "frozen"),
     )  # fmt: skip
 
