@@ -17,7 +17,7 @@ from torch import Tensor
 
 from probe.probes.designs import Design, Stack
 from probe.probes.linear import _batch
-from probe.probes.solver import EVERY, LIMIT, PRECISE, Targets, _Problem, _Search
+from probe.probes.solver import AFRESH, EVERY, LIMIT, Targets, _Problem, _Search
 from probe.probes.targets import Target
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
@@ -33,8 +33,8 @@ def search(products: Stack, targets: Targets, strengths: Tensor, start: Tensor |
         for _ in range(EVERY):
             found.advance()
         iterations, work = iterations + EVERY, work + EVERY * len(found._active)
-        if iterations == PRECISE:
-            found.precise()
+        if iterations % AFRESH == 0:
+            found.afresh()
     return found.weights, work
 
 

@@ -9,12 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from sklearn.datasets import load_digits, make_classification
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import probe
+from probe.cache import make_features
 from probe.probes import TrainingSet, designs, fit_path, fit_paths, linear, solver
 from probe.probes.solver import TOLERANCE
 from probe.tasks import Classes, Labels, read_task
@@ -52,6 +55,69 @@ def test_many_classes() -> None:
     path = fit_path(x, y, Classes(100), (0.01, 1.0))
     for i, c in enumerate((0.01, 1.0)):
         np.testing.assert_allclose(path.probabilities(x, i), reference(x, y, c), atol=1e-3)
+
+
+def around_means(k: int, each: int, d: int, spread: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    rng, y = np.random.default_rng(k * 1000 + each * 10 + d), np.arange(k * each) % k
+    x = rng.normal(size=(k, d))[y] + spread * rng.normal(size=(k * each, d))
+    return x.astype(np.float32).astype(np.float64), y
+
+
+def objective(z: NDArray[np.float64], y: NDArray[np.int64], coef: NDArray, intercept: NDArray, c: float) -> float:
+    logits = z @ coef.T + intercept
+    above = logits - logits[np.arange(len(y)), y][:, None]
+    return float(c * logsumexp(above, axis=1).sum() + np.square(coef).sum() / 2)
+
+
+@pytest.mark.parametrize(
+    ("k", "each", "d", "spread"), [(50, 3, 64, 0.1), (20, 2, 512, 0.1), (5, 2, 64, 0.1), (20, 10, 8, 1.0)]
+)
+def test_the_objective_is_scikit_learns_with_many_classes_and_few_rows(
+    k: int, each: int, d: int, spread: float
+) -> None:
+    """Cells of `benchmarks/solver_grid.py`: saturated rows, a loss near 0, and a penalty next to none."""
+    x, y = around_means(k, each, d, spread)
+    strengths = (1e-4, 1.0, 10.0, 1e4)
+    path = fit_path(x, y, "multiclass", k, strengths)
+    assert path.converged.all()
+    scaler = StandardScaler().fit(x)
+    z = scaler.transform(x)
+    for i, c in enumerate(strengths):
+        model = LogisticRegression(C=c, tol=1e-8, max_iter=20000).fit(z, y)
+        ours = objective(z, y, path.coef[i] * scaler.scale_, path.intercept[i] + path.coef[i] @ scaler.mean_, c)
+        assert ours < (1 + 1e-6) * objective(z, y, model.coef_, model.intercept_, c)
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e9, np.nan])
+def test_a_length_that_is_far_out_is_mended(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = problem(120, 20, 4)
+    plain = fit_path(x, y, "multiclass", 4, STRENGTHS)
+    guess = solver._Line.guess
+    monkeypatch.setattr(solver._Line, "guess", lambda line: guess(line) * factor)
+    found = fit_path(x, y, "multiclass", 4, STRENGTHS)
+    assert found.converged.all()
+    assert found.iterations < 3 * plain.iterations
+    np.testing.assert_allclose(found.probabilities(x), plain.probabilities(x), atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [100.0, np.nan])
+def test_a_step_that_raises_the_objective_is_undone(wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one problem, while the others go on."""
+    x, y = problem(120, 20, 4)
+    plain, steps, advance = fit_path(x, y, "multiclass", 4, STRENGTHS), [], solver._Search.advance
+
+    def stray(search: solver._Search) -> None:
+        advance(search)
+        steps.append(1)
+        if len(steps) == 7:
+            search._now[:, -1] += wrong
+            search.afresh()
+
+    monkeypatch.setattr(solver._Search, "advance", stray)
+    found = fit_path(x, y, "multiclass", 4, STRENGTHS)
+    assert found.converged.all()
+    assert found.iterations < 3 * plain.iterations
+    np.testing.assert_allclose(found.probabilities(x), plain.probabilities(x), atol=1e-3)
 
 
 def test_every_label_is_a_problem_of_its_own() -> None:
@@ -229,6 +295,40 @@ def test_a_strength_that_cannot_be_solved_says_so(monkeypatch: pytest.MonkeyPatc
     assert path.converged.tolist() == [True, False]
     assert path.gap[1] > TOLERANCE
     assert np.isfinite(path.coef).all()
+
+
+def test_a_probe_that_did_not_converge_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    x, y = problem(200, 20, 3)
+    monkeypatch.setattr(solver, "LIMIT", 4)
+    with pytest.warns(ConvergenceWarning, match=r"C=100\) stopped after 4 iterations, gap .*e"):
+        probe.LinearProbe(C=100.0).fit(x, y)
+    features = make_features({"stem": x, "top": x[:, ::-1].copy()}, y)
+    probe.layerwise(features, grid=probe.settings.ProbeGrid(c_grid=(100.0,), draws=100))
+    for tap in features:
+        assert f"tap '{tap}' of {features.data.name}: the probe at chosen_c 100 did not converge (gap " in caplog.text
+    caplog.clear()
+    probe.layerwise(features, grid=probe.settings.ProbeGrid(c_grid=(1e-6,), draws=100))
+    assert "converge" not in caplog.text
+
+
+def test_more_classes_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = problem(200, 20, 3)
+    monkeypatch.setattr(linear, "_memory", lambda device: 40 * 200 * 3 * 2)
+    whole = TrainingSet(x, y, (0.1, 1.0), name="tap 'stem'")
+    assert fit_paths([whole], "multiclass", 3)[0].converged.all()
+    with pytest.raises(
+        probe.ProbeError, match="^tap 'stem': .* 4 classes at 2 strengths on 200 rows take 0 GB of memory"
+    ):
+        fit_paths([whole], "multiclass", 4)
+
+
+def test_memory_is_what_the_process_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    there = linear._memory("cpu")
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (there // 2, there))
+    assert linear._memory("cpu") == there // 2
 
 
 def test_a_penalty_too_weak_to_solve_leaves_numbers() -> None:

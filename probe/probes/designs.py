@@ -10,7 +10,6 @@ padded rows are zero and weigh nothing, padded columns are zero.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from copy import copy
 
 import numpy as np
 import torch
@@ -144,10 +143,6 @@ class Products(ABC):
     def pulled(self, residual: Tensor) -> Tensor:
         """(f, q, k, r + 1) from residuals (f, q, k, n): the columns' sums weighted by them."""
 
-    @abstractmethod
-    def precise(self) -> "Products":
-        """The same in float64."""
-
 
 class Stack(Products):
     """Designs side by side in one tensor; a product with all of them is one batched matrix product."""
@@ -168,11 +163,6 @@ class Stack(Products):
     def pulled(self, residual: Tensor) -> Tensor:
         return torch.bmm(residual.flatten(1, 2), self.columns).view(*residual.shape[:3], -1)
 
-    def precise(self) -> "Stack":
-        double = copy(self)
-        double.columns = self.columns.double()
-        return double
-
 
 class Stream(Products):
     """One design that does not fit into memory: every product reads the features again, and turns the weights."""
@@ -185,18 +175,13 @@ class Stream(Products):
 
     def logits(self, weights: Tensor) -> Tensor:
         turned = weights[0, ..., :-1] @ self.turn.T
-        flat = torch.cat([turned.flatten(0, 1) @ block.to(turned).T for block in self.design.chunks()], dim=1)
+        flat = torch.cat([turned.flatten(0, 1) @ block.float().T for block in self.design.chunks()], dim=1)
         return flat.view(*weights.shape[:3], -1) + weights[..., -1:]
 
     def pulled(self, residual: Tensor) -> Tensor:
         flat = residual[0].flatten(0, 1)
         total, start = flat.new_zeros(len(flat), len(self.turn)), 0
         for block in self.design.chunks():
-            total += flat[:, start : start + len(block)] @ block.to(flat)
+            total += flat[:, start : start + len(block)] @ block.float()
             start += len(block)
         return torch.cat([total @ self.turn, flat.sum(1, keepdim=True)], 1).view(*residual.shape[:3], -1)
-
-    def precise(self) -> "Stream":
-        double = copy(self)
-        double.turn = self.turn.double()
-        return double

@@ -1,10 +1,12 @@
 """The probes as scikit-learn classifiers; in a file of their own, for a study does without scikit-learn."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
@@ -49,7 +51,7 @@ class LinearProbe(_Probe):
         self.warm_start = warm_start
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "LinearProbe":  # noqa: N803
-        """Fit to features (n, d), labels and weights of rows (n,); returns self.
+        """Fit to features (n, d), labels and weights of rows (n,); returns self, and warns if it did not converge.
 
         The scaler does not see weights; "balanced" counts rows, whatever their weights. Raises ProbeError for a warm
         start from other classes or another number of features.
@@ -71,6 +73,9 @@ class LinearProbe(_Probe):
         self.coef_, self.intercept_ = self.path_.coef[0], self.path_.intercept[0]
         self.n_iter_ = self.path_.iterations
         self.converged_ = bool(self.path_.converged[0])
+        if not self.converged_:
+            short = f"LinearProbe(C={self.C:g}) stopped after {self.n_iter_} iterations, gap {self.path_.gap[0]:.0e}"
+            warnings.warn(short, ConvergenceWarning, stacklevel=2)
         return self
 
     def _kind(self) -> tuple[Task, list[Any], int]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.base.errors import ProbeError
+from probe.base.runtime import log
 from probe.base.shapes import RowWeights
 from probe.features import Features
 from probe.metrics import MACRO, Scores, ones
@@ -54,8 +55,9 @@ def fit_taps(
 ) -> dict[str, Fitted]:
     """The read-out of every tap; taps of equal features (`first_of_equal`) share one.
 
-    Of equally good settings the plainest is taken. Raises ProbeError when no class of the rows held out has both
-    positive and negative images, and as the method's fit does.
+    Of equally good settings the plainest is taken; a tap whose chosen read-out did not converge is named in a warning.
+    Raises ProbeError when no class of the rows held out has both positive and negative images, and as the method's
+    fit does.
     """
     first = first or first_of_equal(features)
     taps = [tap for tap in features if first[tap] == tap]
@@ -69,6 +71,8 @@ def fit_taps(
         tap: Fitted(method, setting, [method.only(fold, i) for fold in folds], every)
         for tap, setting, folds, i, every in zip(taps, settings, by_tap, best, whole, strict=True)
     }
+    for tap in taps:
+        _warn_unsolved(f"tap '{tap}' of {features.data.name}", fitted[tap])
     return {tap: fitted[first[tap]] for tap in features}
 
 
@@ -99,6 +103,15 @@ def score_members(
 def job_of(features: Features, tap: str, rows: NDArray[np.int64], held: NDArray[np.int64] | None = None) -> Job:
     """What a method is given to fit."""
     return Job(features.nearest(tap), features.data.labels, rows, held, f"tap '{tap}' of {features.data.name}")
+
+
+def _warn_unsolved(name: str, fitted: Fitted) -> None:
+    """Name a tap whose chosen read-out stopped short of its optimum: a recommendation may rest on it."""
+    short = [each for each in (*fitted.folds, fitted.whole) if not fitted.method.converged(each)]
+    if short:
+        setting = ", ".join(f"{key} {value:g}" for key, value in fitted.method.describe(fitted.setting).items())
+        gap = max(map(fitted.method.gap, short))
+        log.warning("%s: the probe at %s did not converge (gap %.0e); do not rely on its score", name, setting, gap)
 
 
 def _equal(a: NDArray[np.floating], b: NDArray[np.floating]) -> bool:

@@ -1,5 +1,7 @@
 """Linear probes: standardised features, L2-regularised logistic regression, many strengths and folds in one go."""
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from probe.base.runtime import in_threads, one_thread
+from probe.base.errors import ProbeError
+from probe.base.runtime import free_memory, in_threads, one_thread
 from probe.base.shapes import Features2d, Labels, ProbabilitiesAt
 from probe.probes.designs import Design, Raw, Stack, Stream
 from probe.probes.readout import Readable
@@ -18,6 +21,7 @@ from probe.probes.solver import TOLERANCE, Solutions, Targets, solve
 from probe.probes.targets import Target, about
 from probe.tasks import Task
 
+LIVE = 10  # tensors of float32 as large as the logits that the solver holds at its peak, measured
 TOGETHER = 4_000_000  # logits held at a time, of all the designs that are solved side by side
 
 
@@ -104,8 +108,10 @@ def fit_paths(sets: Sequence[TrainingSet], task: Task, *, device: str = "cpu") -
 
     Every set asks for as many strengths. Features are standardised over all rows of a set, whatever their
     weights. A class or label that a set does not show both ways cannot be learnt: its probability is then what
-    the rows show (0 or 1). Raises ProbeError for features that are not finite and for rows of a single class.
+    the rows show (0 or 1). Raises ProbeError for features that are not finite, for rows of a single class, and
+    for more logits than fit into memory.
     """
+    _check_memory(sets, task.vectors, device)
     targets = [about(each.name, partial(each.target, task)) for each in sets]
 
     def fit(group: list[int]) -> list[tuple[int, Path]]:
@@ -119,6 +125,31 @@ def fit_paths(sets: Sequence[TrainingSet], task: Task, *, device: str = "cpu") -
             paths |= found
             bar.update(len(found))
     return [paths[i] for i in range(len(sets))]
+
+
+def _check_memory(sets: Sequence[TrainingSet], classes: int, device: str) -> None:
+    """Raise ProbeError when the largest set cannot be solved in memory, before anything is allocated."""
+    rows, strengths, name = max((len(each.chosen), len(each.strengths), each.name) for each in sets)
+    wanted, there = LIVE * 4 * rows * classes * strengths, _memory(device)
+    if wanted > there:
+        raise ProbeError(
+            f"{name + ': ' if name else ''}linear probes of {classes} classes at {strengths} strengths on {rows} rows "
+            f"take {wanted / 1e9:.0f} GB of memory, and there are {there / 1e9:.0f}; "
+            "fewer strengths or rows take less, as do read-outs without training (knn, ncm)"
+        )
+
+
+def _memory(device: str) -> int:
+    """Bytes that a fit can have: those free on a CUDA device, else the machine's, or what this process is allowed."""
+    if device.startswith("cuda"):
+        return free_memory(device)
+    if sys.platform == "win32":
+        return sys.maxsize
+    import resource
+
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return machine if allowed == resource.RLIM_INFINITY else min(machine, allowed)
 
 
 def _fit_group(

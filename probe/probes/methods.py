@@ -73,6 +73,10 @@ class Method(ABC, Generic[Found, Setting]):
         """Whether the solver of all these reached its tolerance."""
         return True
 
+    def gap(self, found: Found) -> float:
+        """How far the objective of the worst of these may be above its optimum, as a share of it."""
+        return 0.0
+
 
 class Linear(Method[Path, float]):
     """Logistic regression; the strongest penalty first."""
@@ -94,6 +98,9 @@ class Linear(Method[Path, float]):
 
     def converged(self, found: Path) -> bool:
         return bool(found.converged.all())
+
+    def gap(self, found: Path) -> float:
+        return float(found.gap.max())
 
     def _fit(self, jobs: Sequence[Job], strengths: Sequence[Sequence[float]]) -> list[Path]:
         sets = [

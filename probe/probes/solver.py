@@ -8,8 +8,12 @@ the eigenbasis of the features: c e_j + 1 / (C sum s). That diagonal preconditio
 every problem is one slice of a tensor. Logits are linear in the weights, so a search along a direction
 needs no further product.
 
-Products are made in float32, which costs a third of float64: their error is relative to the residuals,
-and those are taken from float64 logits, so it shrinks with them.
+Such a step is one Newton step from the length 1 that L-BFGS proposes, which can land anywhere if all rows are
+saturated there. If it leaves the objective too steep, the length is searched for; if the objective rises
+nevertheless, the step is undone.
+
+Products and logits are float32, a third of the cost of float64. Logits are kept less that of the class shown: the
+error of a loss, of a residual and of a slope is then relative to it, and shrinks with it.
 
 Boehning 1992 (Ann. Inst. Statist. Math. 44) for the fixed bound 1/2 in place of c, which takes about
 six times the iterations; Nocedal and Wright 2006, algorithm 7.4.
@@ -26,7 +30,7 @@ MEMORY = 2  # pairs of steps and gradient changes kept; more of them save few it
 TOLERANCE = 1e-8  # gap to the optimum, as a share of the objective, at which a problem counts as solved
 LIMIT = 5000  # iterations
 EVERY = 4  # iterations between looks at the gap
-PRECISE = 200  # iterations after which all is float64: where the penalty is weak, rounding hides the last of the gap
+AFRESH = 200  # iterations after which the logits, kept up by steps, are taken from the weights again
 STRIDE = 100.0  # largest change of a logit in one step; where all is saturated, curvature does not tell how far to go
 REACH = 10.0  # largest step of an intercept in logits; where all is saturated, its curvature is next to nothing
 ENOUGH = 0.9  # share of its first slope that the objective may have along a direction at the end of a step
@@ -83,8 +87,8 @@ def solve(products: Products, targets: Targets, strengths: Tensor, start: Tensor
         for _ in range(EVERY):
             search.advance()
         iteration += EVERY
-        if iteration == PRECISE:
-            search.precise()
+        if iteration % AFRESH == 0:
+            search.afresh()
     shape = (strengths.shape[1], targets.shown.shape[1])
     weights, gap, gradient = (x.unflatten(1, shape) for x in (search.weights, search.gap, search.gradient))
     return Solutions(weights, gap, gradient, iteration)
@@ -114,13 +118,6 @@ class _Problem:
             x[:, going] for x in (self.shown, self.hidden, self.rows, self.ridge, self.penalty)
         )
 
-    def precise(self) -> None:
-        """Go on in float64."""
-        self.products = self.products.precise()
-        self.spread, self.shown, self.hidden, self.rows, self.ridge, self.penalty = (
-            x.double() for x in (self.spread, self.shown, self.hidden, self.rows, self.ridge, self.penalty)
-        )
-
     def above(self, logits: Tensor) -> Tensor:
         """Logits less that of the class shown; of a binomial problem the logit of the answer that is not shown."""
         if self.multinomial:
@@ -134,7 +131,7 @@ class _Problem:
     def slopes(self, weights: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the mean objective, and the diagonal that stands for its Hessian; (f, q, k, r + 1) both."""
         p = self.probabilities(above)
-        gradient = self.products.pulled(self._residual(p) * self.rows) + self.penalty * weights.to(self.penalty)
+        gradient = self.products.pulled(self._residual(p) * self.rows) + self.penalty * weights.float()
         curvature = ((p - p * p) * self.rows).sum(3, keepdim=True)
         curvature = torch.maximum(curvature, gradient[..., -1:].abs() / REACH)
         return gradient, (curvature * self.spread + self.penalty).clamp_min(TINY)
@@ -144,7 +141,7 @@ class _Problem:
         if self.multinomial:
             above = (self._present(above) - NEVER * self.shown).logsumexp(2, keepdim=True)
         loss = torch.nn.functional.softplus(above)
-        return _sum(loss * self.rows) + _sum(self.penalty * weights.to(self.penalty).square()) / 2
+        return _sum(loss * self.rows) + _sum(self.penalty * weights.float().square()) / 2
 
     def _present(self, above: Tensor) -> Tensor:
         """Minus infinity for a class that a design lacks."""
@@ -164,7 +161,7 @@ class _Line:
     def __init__(self, problem: _Problem, weights: Tensor, above: Tensor, direction: Tensor, along: Tensor) -> None:
         self.problem, self.above, self.along = problem, above, along
         pulled = problem.penalty * direction
-        self.slope, self.curve = _sum(pulled * weights.to(pulled)), _sum(pulled * direction)  # of the penalty
+        self.slope, self.curve = _sum(pulled * weights.float()), _sum(pulled * direction)  # of the penalty
         self.longest = STRIDE / along.abs().amax((2, 3), keepdim=True).clamp_min(TINY)
 
     def derivatives(self, length: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,6 +184,7 @@ class _Line:
 
         It ends for a problem where the slope is at most `enough`; where none is found, at a length that is too short.
         """
+        length = torch.where(length > 0, length, self.longest.clamp_max(1))  # not so of what is no number
         low, high = torch.zeros_like(length), torch.full_like(length, torch.inf)
         for _ in range(TRIES):
             slope, curve = self.derivatives(length)
@@ -272,14 +270,9 @@ class _Search:
         )  # a step of rounding errors teaches nothing
         self._memory = [*self._memory[1 - MEMORY :], (step, change, curvature.masked_fill(lost, torch.inf))]
 
-    def precise(self) -> None:
-        """Go on in float64, with the logits taken from the weights, for the rounding of the steps adds up."""
-        self.problem.precise()
-        self._take_logits()
-        self._memory = [(s.double(), y.double(), c.double()) for s, y, c in self._memory]
-
-    def _take_logits(self) -> None:
-        self._above = self.problem.above(self.problem.products.logits(self._now.to(self.problem.rows)))
+    def afresh(self) -> None:
+        """Take the logits from the weights, for the rounding of the steps adds up."""
+        self._above = self.problem.above(self.problem.products.logits(self._now.float()))
         self._slope, self._diagonal = self.problem.slopes(self._now, self._above)
 
     def _go_back(self) -> None:
@@ -291,7 +284,7 @@ class _Search:
             self._now = torch.where(rose, weights, self._now)
             self._enough = torch.where(rose, (self._enough / 10).clamp_min(LEAST), self._enough)
             self._memory = [(torch.where(rose, 0, s), torch.where(rose, 0, y), c) for s, y, c in self._memory]
-            self._take_logits()
+            self.afresh()
             objective = torch.where(rose, before, objective)
         self._last = self._now, objective
 

@@ -205,10 +205,6 @@ class _OneSeed:
         rows += [make_row(**known, split="val", metric=name, value=value) for name, value in chosen.items()]
         for split, converged in fitted.converged.items():
             rows.append(make_row(**known, split=split, metric="converged", value=float(converged)))
-            if not converged:
-                log.warning(
-                    "the probe of '%s' that scores %s did not converge; its scores may be off", known["tap"], split
-                )
         return rows
 
 
