@@ -10,13 +10,14 @@ processor times over the nine strengths, probe to L-BFGS, standardisation includ
 One should see every cell pass and no ratio above 2.
 """
 
-import argparse
 import time
 import warnings
 from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
+from measuring import new_parser, parse
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -25,15 +26,17 @@ from threadpoolctl import threadpool_limits
 from probe.probes import fit_path
 from probe.tasks import Classes
 
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
 STRENGTHS = tuple(10.0**power for power in range(-4, 5))
 CLASSES, PER_CLASS, FEATURES, SPREADS = (2, 5, 20, 50, 200, 1000), (2, 3, 10, 50), (8, 64, 512, 2048), (0.1, 1.0, 10.0)
-SMALL = (2, 20, 50), (2, 10), (8, 64), (0.1, 1.0)
+SMALL = (2, 20), (2, 10), (8, 64), (0.1, 1.0)
 HESSIAN = 2000  # weights, up to which Newton's method is tried too
 SPEED = 2e9  # multiplications per second, a low estimate of one core
 ROUNDS = 1000  # products of all rows with all weights that scikit-learn takes for nine strengths, about
 
 
-def rows_of(classes: int, each: int, features: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
+def rows_of(classes: int, each: int, features: int, spread: float) -> tuple[NDArray[np.float32], Labels]:
     """Features (n, d) float32 and labels."""
     rng = np.random.default_rng(classes * 1000 + each * 10 + features)
     y = np.arange(classes * each) % classes
@@ -41,7 +44,7 @@ def rows_of(classes: int, each: int, features: int, spread: float) -> tuple[np.n
     return (means[y] + spread * rng.normal(size=(len(y), features))).astype(np.float32), y
 
 
-def objective(z: np.ndarray, y: np.ndarray, coef: np.ndarray, intercept: np.ndarray, c: float) -> float:
+def objective(z: Floats, y: Labels, coef: Floats, intercept: Floats, c: float) -> float:
     """scikit-learn's, in float64, from coefficients of standardised features."""
     logits = z @ coef.T + intercept
     if len(coef) == 1:
@@ -51,7 +54,7 @@ def objective(z: np.ndarray, y: np.ndarray, coef: np.ndarray, intercept: np.ndar
     return float(c * loss.sum() + np.square(coef).sum() / 2)
 
 
-def scikit_learn(z: np.ndarray, y: np.ndarray, solver: str) -> tuple[np.ndarray, float]:
+def scikit_learn(z: Floats, y: Labels, solver: str) -> tuple[Floats, float]:
     """Objective per strength, and seconds for all."""
     found, start = [], time.process_time()
     models = [LogisticRegression(C=c, tol=1e-8, max_iter=10_000, solver=solver).fit(z, y) for c in STRENGTHS]
@@ -61,7 +64,7 @@ def scikit_learn(z: np.ndarray, y: np.ndarray, solver: str) -> tuple[np.ndarray,
     return np.array(found), seconds
 
 
-def compare(shape: tuple[int, int, int, float]) -> tuple[np.ndarray, float]:
+def compare(shape: tuple[int, int, int, float]) -> tuple[NDArray[np.bool_], float]:
     """Which strengths pass, and the ratio of times; prints a line."""
     x, y = rows_of(*shape)
     start = time.process_time()
@@ -99,13 +102,12 @@ def shapes(small: bool, budget: float) -> Iterator[tuple[int, int, int, float]]:
 
 def main() -> None:
     """Print a line per data set, and the counts."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--small", action="store_true")
+    parser = new_parser(__doc__)
     parser.add_argument("--budget", type=float, default=np.inf)
-    given = parser.parse_args()
+    options = parse(parser)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = [compare(shape) for shape in shapes(given.small, given.budget)]
+        results = [compare(shape) for shape in shapes(options.small, options.budget)]
     passed, ratios = np.concatenate([cells for cells, _ in results]), np.array([ratio for _, ratio in results])
     print(f"{passed.sum()} of {len(passed)} cells pass; {(ratios <= 2).sum()} of {len(ratios)} data sets within twice")
     print(f"ratio of times: median {np.median(ratios):.2f}, largest {ratios.max():.2f}")

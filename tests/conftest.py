@@ -22,7 +22,7 @@ CHECKED = (
     "probe.studies.depth",
     "analysis",
 )
-if os.environ.get("CHECK_SHAPES"):  # in the gate: it takes a tenth longer
+if os.environ.get("CHECK_SHAPES"):  # in the gate: tests of metrics, statistics and probes take half as long again
     install_import_hook(CHECKED, "beartype.beartype")
 
 PRINTED = style.save.__defaults__
@@ -33,12 +33,7 @@ torch.set_num_threads(1)  # one process per core is faster than two threads in e
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
-HEAVIEST = [
-    "test_contract.py",
-    "test_cuts.py",
-    "test_cache.py",
-    "test_truncation.py",
-]  # so that none is the last
+HEAVIEST = ["test_contract.py", "test_cuts.py", "test_cache.py", "test_truncation.py"]  # they come first
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

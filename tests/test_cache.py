@@ -136,13 +136,14 @@ commit = store.Store.commit
 def slow(self, start, block):
     commit(self, start, block); print("committed", flush=True); time.sleep(60 if start >= {after} else 0)
 store.Store.commit = slow
-extract(tiny_net(), tiny_data(n={n}, size=8), BY_EIGHT, cache={cache!r})
+extract(tiny_net('test_resnet'), tiny_data(n={n}, size=8), BY_EIGHT, cache={cache!r})
 """
 
 
 @pytest.mark.parametrize("after", [0, CHUNK])
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, many: Dataset, after: int) -> None:
-    expected = files(extract(tiny_net(), many, BY_EIGHT))
+    net = tiny_net("test_resnet")
+    expected = files(extract(net, many, BY_EIGHT))
     code = KILLED.format(tests=str(Path(__file__).parent), after=after, n=len(many), cache=str(tmp_path / "killed"))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -151,7 +152,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, many: Dataset, af
         process.send_signal(signal.SIGKILL)
     (folder,) = [path.parent for path in (tmp_path / "killed").glob("*/manifest.json")]
     assert len(json.loads((folder / "manifest.json").read_text())["chunks"]) == after // CHUNK + 1
-    assert files(extract(tiny_net(), many, BY_EIGHT, cache=tmp_path / "killed")) == expected
+    assert files(extract(net, many, BY_EIGHT, cache=tmp_path / "killed")) == expected
 
 
 def test_two_at_once_make_it_once(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
