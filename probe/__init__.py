@@ -18,6 +18,7 @@ _HOMES = {
     "ProbeGrid": "probe.settings",
     "Training": "probe.settings",
     "Tuning": "probe.settings",
+    "attribute": "probe.studies.attribution",
     "backbone": "probe.backbones",
     "dataset": "probe.data",
     "embed": "probe.studies.embedding",
