@@ -2,14 +2,13 @@
 
 Command: `probe attribute --arch resnet50 --at layer2.3 --at layer4.2 --data labels.csv`
 (writes `attribution_gradcam.pdf`).
-Input: the arrays of `attribution_METHOD.npz`: `pictures` (n, h, w, 3) bytes, `masks` (n, h, w), `labels`, for every
-column `arms`, `taps`, `targets` (columns, n) and `maps_0`, `maps_1`, ... (n, h, w); `method`, `unit`, `signed`, `data`.
+Input: the arrays of a run: `pictures` (n, h, w, 3) bytes, `masks` (n, h, w), `labels`, for every column `arms`, `taps`,
+`targets` (columns, n) and `maps_0`, `maps_1`, ... (n, h, w); `method`, `unit`, `signed`, `data`.
 What one should see: maps that lie on what the label names (outlined where there are masks), and that differ between
 trained and random weights.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -21,7 +20,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from figures.style import WIDTHS, literal, paper
-from probe.records.folder import Results, reading
+from probe.records.tables import attribution_arrays
+from probe.records.view import View
 
 ROWS, ACROSS = 6, 6  # images, and maps of each, on a page
 TOP, FOOT, BAR, GAP, NAME = 0.42, 0.13, 0.76, 0.05, 0.2  # inches: heads, the line under a map, color bar, space, label
@@ -29,27 +29,14 @@ LARGEST = 1.1  # inches of a picture
 OUTLINE = "#00E5FF"
 
 
-def read(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file that `probe attribute` wrote."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return dict(stored)
-
-
-def redraw(results: Results) -> dict[str, Figure]:
-    """The figures from a folder of results, by file stem: the pages of every method."""
-    paths = results.paths("attribution_*.npz", "probe attribute")
+def redraw(view: View) -> dict[str, Figure]:
+    """The figures of a record, by file stem: of every method the pages of the latest run."""
+    latest = {run.asked["Attribution"]["method"]: entries for run, entries in view.finished("attribute")}
     drawn: dict[str, Figure] = {}
-    for path in paths:
-        with reading(path):
-            results.check(path.name, str(read(path)["data"]))
-            drawn |= figures_of(path)
+    for method, entries in latest.items():
+        pages = enumerate(panels(attribution_arrays(entries)), 1)
+        drawn |= {f"attribution_{method}" + (f"_{number}" if number > 1 else ""): page for number, page in pages}
     return drawn
-
-
-def figures_of(path: Path) -> dict[str, Figure]:
-    """The pages of one file, by file stem."""
-    pages = enumerate(panels(read(path)), 1)
-    return {path.stem if number == 1 else f"{path.stem}_{number}": page for number, page in pages}
 
 
 def panels(saved: Mapping[str, NDArray[Any]]) -> list[Figure]:

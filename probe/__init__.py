@@ -21,6 +21,7 @@ _HOMES = {
     "Task": "probe.tasks",
     "Training": "probe.settings",
     "Tuning": "probe.settings",
+    "attribute": "probe.studies.attribution",
     "backbone": "probe.backbones",
     "dataset": "probe.data",
     "embed": "probe.studies.embedding",

@@ -102,7 +102,7 @@ def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
         "Backbone", "Checks", "Classes", "Dataset", "Extraction", "Features", "Labels", "LinearProbe", "MLPProbe",
         "ProbeError", "ProbeGrid", "Task", "Training", "Tuning",
-        "backbone", "dataset", "embed", "extract", "finetune", "layerwise", "load", "make_features",
+        "attribute", "backbone", "dataset", "embed", "extract", "finetune", "layerwise", "load", "make_features",
         "read_features", "save", "similarity", "truncate",
     }  # fmt: skip
     for name in probe.__all__:

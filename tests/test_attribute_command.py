@@ -15,19 +15,22 @@ from torch import Tensor, nn
 
 import probe
 from analysis.attribution import METHODS, AtTap, attribute
-from figures.attribution_panel import ACROSS, ROWS, panels, read
+from figures.attribution_panel import ACROSS, ROWS, panels
 from figures.style import WIDTHS
-from probe.backbones import Preprocessing
+from probe.backbones import Preprocessing, building
 from probe.base.errors import ProbeError
 from probe.commands import main
-from probe.data import find_masks, make_dataset
+from probe.data import FileHashes, find_masks, make_dataset
 from probe.data.images import ImageArrays, ImageFiles
 from probe.features.batches import transform
 from probe.features.reader import moments, normalised
 from probe.probes import find_method, fit_taps
+from probe.records.record import Record
 from probe.records.rows import read_rows
+from probe.records.tables import attribution_arrays
+from probe.records.view import View
 from probe.scoring.trials import whole_trial
-from probe.settings import Attribution, ProbeGrid
+from probe.settings import Attribution, Network, ProbeGrid
 from probe.truncation import probed
 
 SIZE = 32
@@ -271,6 +274,11 @@ def run(*arguments: object, code: int = 0) -> Result:
     return result
 
 
+def read(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of the latest run in a folder."""
+    return attribution_arrays(View(Record(folder)).finished("attribute")[-1][1])
+
+
 SMALL = ("--arch", "test_resnet", "--image-size", SIZE, "--weights", "scratch", "--at", "layer2.0", "--draws", 100)
 CHEAP = ("--images", 3, "--checked", 2, "--steps", 4, "--samples", 2)
 
@@ -282,12 +290,10 @@ def test_the_command_writes_maps_numbers_and_a_panel(things: Path, tmp_path: Pat
         run(*SMALL, *CHEAP, "--data", things / "labels.csv", "--masks", things / "masks", "--method", method,
             "--out", tmp_path, "--json").stdout
     )  # fmt: skip
-    assert [Path(file).name for file in answer["files"]][:3] == [
-        f"attribution_{method}.npz", f"attribution_{method}.csv", "results.jsonl",
-    ]  # fmt: skip
+    assert [Path(file).name for file in answer["files"]][:2] == [f"attribution_{method}.csv", "results.jsonl"]
     assert all(Path(file).stat().st_size for file in answer["files"])
-    assert len(answer["files"]) == 6
-    saved = read(tmp_path / f"attribution_{method}.npz")
+    assert len(answer["files"]) == 5
+    saved = read(tmp_path)
     assert saved["maps_0"].shape == (3, SIZE, SIZE)
     assert saved["pictures"].shape == (3, SIZE, SIZE, 3)
     bright = saved["pictures"].mean(3) > 128
@@ -305,7 +311,10 @@ def test_the_command_writes_maps_numbers_and_a_panel(things: Path, tmp_path: Pat
     mine = table[(table["metric"] == "energy_in_mask")]["value"].astype(float)
     assert whole["value"]["energy_in_mask"] == pytest.approx(mine.mean())
     drawn = rows[rows["metric"] == "rank_correlation"]["strategy"].dropna()
-    assert list(dict.fromkeys(drawn)) == ["head", "layer2.0", "layer1.0", "stem"]
+    parts = ("head", "layer2.0", "layer1.0", "stem")
+    assert list(dict.fromkeys(drawn)) == [f"randomised down to {part}" for part in parts]
+    assert set(rows["arm"]) == {"scratch"}
+    assert all("images=3, checked=2" in setting for setting in rows["setting"])
     assert {"disc", "square", "cross"} <= set(rows["class"])
 
 
@@ -322,16 +331,22 @@ def test_arms_stand_side_by_side_on_the_same_images(things: Path, tmp_path: Path
     assert "scratch minus cut" in shown
     assert "energy in mask" in shown
     assert "re-initialised" not in shown
-    saved = read(tmp_path / "out" / "attribution_gradcam.npz")
+    saved = read(tmp_path / "out")
     assert saved["arms"].tolist() == ["scratch", "scratch", "cut", "cut minus again"]
     assert saved["taps"].tolist() == ["layer2.0", "layer1.0", "layer2.0", "layer2.0"]
     assert len(saved["ids"]) == 12
     np.testing.assert_array_equal(saved["maps_2"], saved["maps_3"])
     assert all((targets == saved["labels"]).all() for targets in saved["targets"])
     rows = read_rows(tmp_path / "out" / "results.jsonl")
-    apart = rows[(rows["weights"] == f"scratch minus {model}") & (rows["class"] == "micro")]
+    apart = rows[(rows["arm"] == "scratch minus cut") & (rows["class"] == "micro")]
     assert set(apart["metric"]) == {"energy_in_mask", "pointing_game"}
-    assert f"scratch minus {again}" in set(rows["weights"])
+    assert apart["weights"].isna().all()
+    means = rows[rows["class"].eq("micro") & rows["tap"].eq("layer2.0")].set_index(["arm", "metric"])["value"]
+    for metric in ("energy_in_mask", "pointing_game"):
+        difference = means["scratch", metric] - means["cut", metric]
+        assert means["scratch minus cut", metric] == pytest.approx(difference)
+    assert "scratch minus cut minus again" in set(rows["arm"])
+    assert set(rows[rows["arm"].eq("cut minus again")]["weights"]) == {str(again)}
     third = tmp_path / "again.safetensors"
     probe.save(net, third)
     models = [word for file in (model, again, third) for word in ("--model", file)]
@@ -346,7 +361,7 @@ def test_targets_are_labels_predictions_or_a_class(things: Path, tmp_path: Path)
     found = {}
     for target in ("label", "predicted", "square"):
         run(*SMALL, "--data", things / "labels.csv", "--target", target, "--checked", 0, "--out", tmp_path / target)
-        saved = read(tmp_path / target / "attribution_gradcam.npz")
+        saved = read(tmp_path / target)
         found[target] = saved["targets"][0].tolist()
         if target == "label":
             assert found[target] == saved["labels"].tolist()
@@ -381,7 +396,7 @@ def test_an_image_is_read_once_for_all_networks(things: Path, tmp_path: Path, mo
 def test_a_target_is_looked_up_before_features_are_made(
     things: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("probe.studies.attribution.features_of", None)
+    monkeypatch.setattr("probe.studies.attributed_networks.extract", None)
     model = tmp_path / "cut.safetensors"
     probe.save(probe.truncate(probe.backbone("test_resnet", "scratch", image_size=SIZE), 2, ["disc", "ring"]), model)
     data = ("--data", things / "labels.csv", "--out", tmp_path)
@@ -423,6 +438,73 @@ def test_what_cannot_be_done_is_told_in_one_line(things: Path, tmp_path: Path) -
     ):
         with pytest.raises(ProbeError, match=message):
             Attribution(**wrong)
+
+
+def test_a_network_is_built_once_and_what_is_known_is_not_attributed_again(
+    things: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+    make = building.from_module
+    monkeypatch.setattr(
+        building, "from_module", lambda net, origin, *size: (built.append(origin.arch), make(net, origin, *size))[1]
+    )
+    asked = (
+        *SMALL,
+        *CHEAP,
+        "--checked",
+        0,
+        "--data",
+        things / "labels.csv",
+        "--masks",
+        things / "boxes.csv",
+        "--out",
+        tmp_path / "out",
+    )
+    first = json.loads(run(*asked, "--json").stdout)
+    assert built == ["test_resnet"]
+    again = json.loads(run(*asked, "--json").stdout)
+    assert built == ["test_resnet"]
+    assert again == first
+    run(*asked, "--method", "saliency")
+    drawn = ["figure", "attribution", "--results", tmp_path / "out", "--out", tmp_path / "again"]
+    assert CliRunner().invoke(main, list(map(str, drawn))).exit_code == 0
+    files = list((tmp_path / "again").iterdir())
+    assert {path.stem for path in files} == {"attribution_gradcam", "attribution_saliency"}
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
+
+
+def test_other_masks_are_other_numbers(things: Path, tmp_path: Path) -> None:
+    data = probe.dataset(things / "labels.csv")
+    box = find_masks(write_boxes(tmp_path, *(f"{i:02d},0,0,{SIZE},9" for i in range(48))), data)
+    same = find_masks(write_boxes(tmp_path, *(f"{i:02d},0,0,{SIZE},9" for i in range(48))), data)
+    other = find_masks(write_boxes(tmp_path, *(f"{i:02d},0,0,{SIZE},8" for i in range(48))), data)
+    files = FileHashes()
+    assert box.fingerprint(files) == same.fingerprint(files) != other.fingerprint(files)
+    folder = find_masks(things / "masks", data)
+    assert folder.fingerprint(files) == find_masks(things / "masks", data).fingerprint(files)
+
+
+def test_from_python_networks_that_are_there_are_asked_and_left_alone(things: Path) -> None:
+    data = probe.dataset(things / "labels.csv")
+    net = probe.backbone("test_resnet", "scratch", image_size=SIZE)
+    cut = probe.truncate(net, 2, data.classes)
+    before = {name: tensor.clone() for name, tensor in cut.weights().items()}
+    how = {"data": data, "masks": things / "boxes.csv", "attribution": Attribution(images=3, checked=2, draws=100)}
+    found = probe.attribute(net, taps=["layer2.0"], models={"cut": cut, "again": cut}, **how)
+    assert found.record.folder is None
+    assert found.arrays["arms"].tolist() == ["scratch", "cut", "again"]
+    np.testing.assert_array_equal(found.arrays["maps_1"], found.arrays["maps_2"])
+    assert not np.array_equal(found.arrays["maps_0"], found.arrays["maps_1"])
+    assert set(found.rows["arm"]) == {"scratch", "cut", "again", "scratch minus cut", "scratch minus again"}
+    assert all(parameter.requires_grad for parameter in cut.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in cut.weights().items())
+    named = probe.attribute(
+        "test_resnet", weights=["scratch"], taps=["layer2.0"], network=Network(image_size=SIZE), **how
+    )
+    np.testing.assert_array_equal(named.arrays["maps_0"], found.arrays["maps_0"])
+    with pytest.raises(ProbeError, match="no network was given"):
+        probe.attribute(data=data)
 
 
 # the panel

@@ -1,13 +1,11 @@
 """Attribution, what a class rests on in an image: `probe attribute`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from probe.base.errors import ProbeError
 from probe.commands.options import (
     Command,
     arch_text,
@@ -18,7 +16,6 @@ from probe.commands.options import (
     settings,
     weights_text,
 )
-from probe.records.text import text_table
 from probe.settings import Attribution, Batches, Network, Reading
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -72,65 +69,44 @@ def attribute(
         raise click.UsageError("Missing option '--arch', or '--model': give one or both")
     if not arch and (taps or weights):
         raise click.UsageError("--at and --weights go with --arch; a saved network has its own")
-    from probe.base.runtime import check_folder, default_folder
-    from probe.data import dataset, find_masks
-    from probe.records.rows import to_json
-    from probe.studies.attribution import explain, probed_arms, saved_arms
-    from probe.studies.attribution_maps import places_of
+    from probe.base.runtime import check_folder
+    from probe.commands.drawing import draw_all
+    from probe.records.rows import records, to_json
+    from probe.studies.attribution import attribute as explain
 
     check_folder(out)
-    images = dataset(data, seed=seed, cache=cache, **asdict(reading))
-    found = find_masks(masks, images) if masks else None
-    arms = saved_arms(models)
-    for classes in [images.classes] * bool(arch) + [arm.classes for arm in arms]:
-        places_of(attribution.target, images, classes)  # before features take their time
-    if arch:
-        arms = probed_arms(arch, weights, taps, images, seed, network, batches, cache or default_folder()) + arms
-    explained = explain(arms, images, found, attribution, batches, seed)
-    try:
-        files = _write(explained, attribution.method, out)
-    except OSError as error:
-        raise ProbeError(f"cannot write results to '{out}': {error.strerror or error}; the features are kept") from None
+    explained = explain(
+        arch, data, weights=weights, taps=taps, models=models, masks=masks, seed=seed, attribution=attribution,
+        reading=reading, network=network, batches=batches, cache=cache, out=out,
+    )  # fmt: skip
+    name, record = f"attribution_{attribution.method}.csv", explained.record
+    files = record.export({name: explained.table.to_csv(index=False)}) + record.rebuild()
+    files += draw_all(["attribution"], record, explained.run.facts["data"]["name"], run=explained.run)
     if as_json:
-        click.echo(to_json({"rows": explained.rows().to_dict(orient="records"), "files": files}))
+        click.echo(to_json({"rows": records(explained.rows), "files": files}))
         return
-    click.echo("\n".join([*_lines(explained.summary), "written: " + ", ".join(files)]))
+    click.echo("\n".join([*_lines(explained.rows), "written: " + ", ".join(files)]))
 
 
-def _write(explained: Any, method: str, out: Path) -> list[str]:
-    """Maps, numbers by image, rows, and the panel."""
-    import numpy as np
-
-    from figures.attribution_panel import figures_of
-    from figures.style import save
-    from probe.records.rows import append_rows
-
-    out.mkdir(parents=True, exist_ok=True)
-    stem = out / f"attribution_{method}"
-    np.savez_compressed(f"{stem}.npz", **explained.saved)
-    explained.table.to_csv(f"{stem}.csv", index=False)
-    append_rows(out / "results.jsonl", explained.rows().to_dict(orient="records"))
-    files = [f"{stem}.npz", f"{stem}.csv", str(out / "results.jsonl")]
-    drawn = figures_of(Path(f"{stem}.npz"))
-    return files + [file for name, figure in drawn.items() for file in save(figure, out / name)]
-
-
-def _lines(summary: Any) -> list[str]:
+def _lines(rows: Any) -> list[str]:
     """Means over all images: of the maps, of curves, and of how maps change as weights are re-initialised."""
-    whole = summary[summary["class"] == "micro"]
-    plain = whole[whole["randomised"] == ""]
+    from probe.studies.attribution import RANDOMISED
+
+    whole = rows[rows["class"] == "micro"]
+    plain = whole[whole["strategy"].isna()]
     tables = [_table(plain, "metric", WHERE), _table(plain, "metric", CURVES)]
     ranks = whole[whole["metric"] == "rank_correlation"]
-    last = ranks.groupby(["arm", "tap"], sort=False)["randomised"].transform("last")
-    ends = ranks[ranks["randomised"].isin(["head"]) | (ranks["randomised"] == last)]
-    drawn = _table(
-        ends, "randomised", {part: part if part == "head" else f"down to {part}" for part in ends["randomised"]}
-    )
+    last = ranks.groupby(["arm", "tap"], sort=False)["strategy"].transform("last")
+    ends = ranks[ranks["strategy"].isin([f"{RANDOMISED}head"]) | (ranks["strategy"] == last)]
+    heads = {part: part.removeprefix(RANDOMISED) for part in ends["strategy"]}
+    drawn = _table(ends, "strategy", {part: end if end == "head" else f"down to {end}" for part, end in heads.items()})
     return [line for table in (*tables, [f"{DRAWN}:", *drawn] if drawn else []) for line in table]
 
 
 def _table(rows: Any, column: str, heads: dict[str, str]) -> list[str]:
     """A line per network and tap, a column per known one of `heads`."""
+    from probe.records.text import text_table
+
     found = {name: head for name, head in heads.items() if rows[column].eq(name).any()}
     rows = rows[rows[column].isin(found)]
     cells = []

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from probe.base.errors import ProbeError, reason
+from probe.base.files import digest_of
 from probe.base.runtime import log
+from probe.data.fingerprints import FileHashes
 from probe.data.images import images_in, stem
 from probe.data.table import Dataset
 
@@ -24,6 +26,12 @@ class Masks:
     def __init__(self, data: Dataset, source: Mapping[int, Path | Boxes]) -> None:
         self._data, self._source = data, source
         self.known = np.isin(np.arange(len(data)), list(source))
+
+    def fingerprint(self, files: FileHashes) -> str:
+        """Hash of all masks: of the contents of files, or of the corners of boxes."""
+        found = {index: source.tolist() for index, source in self._source.items() if not isinstance(source, Path)}
+        paths = {index: source for index, source in self._source.items() if isinstance(source, Path)}
+        return digest_of(found | dict(zip(paths, files.hash(list(paths.values())), strict=True)))
 
     def load(self, index: int) -> Image.Image:
         """The mask of an image, of its size: 255 inside, 0 outside. Raises ProbeError for another size."""

@@ -1,4 +1,4 @@
-"""One network of `probe attribute` and the images it is asked about: maps, and numbers for each image."""
+"""One network and the images it is asked about: maps of what a class rests on, and numbers for each image."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -74,7 +74,7 @@ def places_of(target: str, data: Dataset, classes: Sequence[str]) -> NDArray[np.
     return np.array([list(classes).index(name) for name in data.classes])[of_image]
 
 
-class Asked:
+class AttributionRun:
     """A network in eval mode on the device, some rows of a data set as it takes them, and a class to ask of each.
 
     `pictures` (n, 3, h, w) are the images as bytes, `masks` (n, h, w) what is inside, `targets` (n,) the classes.
