@@ -18,10 +18,11 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import probe
+from probe.backbones import NetworkSpec
 from probe.base.runtime import default_folder
 from probe.features.named import features_of
 from probe.probes import fit_path
-from probe.settings import Extraction, Network
+from probe.settings import Extraction
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int)
     given = parser.parse_args()
     data = probe.dataset(given.data)
-    features = features_of(given.arch, given.weights, data, 0, Network(), Extraction(), default_folder())
+    features = features_of(NetworkSpec(arch=given.arch, weights=given.weights), data, Extraction(), default_folder())
     print(f"{given.arch} on {data.name}, {data.task}, {len(data.classes)} classes")
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")

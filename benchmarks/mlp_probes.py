@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import probe
+from probe.backbones import NetworkSpec
 from probe.base.runtime import default_folder
 from probe.features.named import features_of
 from probe.probes import MLPSet, fit_mlps
 from probe.probes.mlp_batch import generators
-from probe.settings import Extraction, MLPSetting, Network
+from probe.settings import Extraction, MLPSetting
 
 SEEDS = (0, 1, 2)
 Batches = Callable[[Tensor], Iterator[tuple[Tensor, Tensor]]]
@@ -132,7 +133,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     data = probe.dataset(given.data)
-    features = features_of(given.arch, given.weights, data, 0, Network(), Extraction(), default_folder())
+    features = features_of(NetworkSpec(arch=given.arch, weights=given.weights), data, Extraction(), default_folder())
     settings = [
         MLPSetting(
             hidden=given.hidden, batch_size=given.batch_size, dropout=dropout, weight_decay=decay, learning_rate=rate

@@ -19,10 +19,11 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import probe
+from probe.backbones import NetworkSpec
 from probe.base.runtime import default_folder
 from probe.features.named import features_of
 from probe.probes import TrainingSet, fit_paths
-from probe.settings import Extraction, Network
+from probe.settings import Extraction
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
@@ -46,7 +47,7 @@ def main() -> None:
     total = np.zeros(2)
     for arch, weights in zip(given.arch or ["torchvision:resnet18"], given.weights or ["scratch"], strict=True):
         data = probe.dataset(given.data)
-        features = features_of(arch, weights, data, 0, Network(), Extraction(), default_folder())
+        features = features_of(NetworkSpec(arch=arch, weights=weights), data, Extraction(), default_folder())
         total += compare(features, given.tol, given.device)
     print(f"all: {total[0]:.1f} s against {total[1]:.1f} s, {total[1] / total[0]:.1f} x")
 

@@ -16,13 +16,14 @@ from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 import probe
+from probe.backbones import NetworkSpec
 from probe.base.runtime import default_folder
 from probe.features.named import features_of
 from probe.probes.designs import Design, Stack
 from probe.probes.linear import _batch
 from probe.probes.solver import AFRESH, EVERY, LIMIT, Targets, _Problem, _Search
 from probe.probes.targets import Target
-from probe.settings import Extraction, Network
+from probe.settings import Extraction
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
@@ -61,7 +62,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     data = probe.dataset(given.data)
-    features = features_of(given.arch, given.weights, data, 0, Network(), Extraction(), default_folder())
+    features = features_of(NetworkSpec(arch=given.arch, weights=given.weights), data, Extraction(), default_folder())
     train, k = np.flatnonzero(data.splits == "train"), len(data.classes)
     split = StratifiedKFold(5, shuffle=True, random_state=0).split(train, data.labels[train])
     folds = [train[rows] for rows, _ in split]

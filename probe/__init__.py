@@ -14,6 +14,7 @@ _HOMES = {
     "Features": "probe.features",
     "LinearProbe": "probe.probes.estimator",
     "MLPProbe": "probe.probes.estimator",
+    "NetworkSpec": "probe.backbones",
     "ProbeError": "probe.base.errors",
     "ProbeGrid": "probe.settings",
     "Training": "probe.settings",

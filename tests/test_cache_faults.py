@@ -18,6 +18,7 @@ from test_cache import SMALL, files
 from test_extraction import tiny_data, tiny_net
 
 import probe
+from probe.backbones import NetworkSpec
 from probe.base.files import Damaged, read_signed, write_signed
 from probe.cache.arrays import ArrayFile
 from probe.cache.inventory import entries
@@ -29,7 +30,6 @@ from probe.commands.group import STOPPED
 from probe.data import Dataset, FileHashes
 from probe.features import Features, batches, extract
 from probe.features.named import features_of
-from probe.settings import Network
 
 DATA = tiny_data(n=300, size=8)
 
@@ -105,7 +105,7 @@ def test_a_damaged_header_costs_no_image(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def by_name(cache: Path) -> Features:
-    return features_of("test_resnet", "scratch", DATA, 0, Network(image_size=32), SMALL, cache)
+    return features_of(NetworkSpec(arch="test_resnet", weights="scratch", image_size=32), DATA, SMALL, cache)
 
 
 def test_a_damaged_note_on_a_network_is_found_and_made_again(tmp_path: Path) -> None:

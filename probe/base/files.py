@@ -1,5 +1,6 @@
-"""Small text files, replaced as a whole; and JSON among them that carries a checksum of itself."""
+"""Small text files, replaced as a whole; JSON among them that carries a checksum of itself; the hash of any file."""
 
+import hashlib
 import json
 import os
 import zlib
@@ -7,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from probe.base.errors import ProbeError
 
 
 class Damaged(Exception):
@@ -55,3 +58,12 @@ def sweep(folder: Path) -> None:
     """Remove what `replace_text` had not finished when its process was killed; nobody else may be writing there."""
     for path in folder.glob(".*.*"):
         path.unlink()
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of what a file holds. Raises ProbeError when it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise ProbeError(f"cannot read '{file}': {error.strerror}") from None

@@ -1,7 +1,6 @@
 """What a cut saves: `probe cost`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +41,14 @@ def cost(
     """
     from figures.cost import cost_figure
     from figures.style import save
-    from probe.backbones import backbone
+    from probe.backbones import NetworkSpec
     from probe.backbones.cost import tap_costs
     from probe.base.runtime import check_folder, hardware, pick_device
     from probe.records.rows import to_json
 
     check_folder(out)
     place = pick_device(device)
-    net = backbone(arch, "scratch", **asdict(network))
+    net = NetworkSpec.of(network, arch, "scratch").build()
     scores = None if results is None else _scores(results, arch, net.taps)
     rows = tap_costs(net, batch_size, place, repeats)
     facts = {"arch": arch, "batch_size": batch_size, "repeats": repeats, **hardware(place)}

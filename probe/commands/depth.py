@@ -33,6 +33,7 @@ def depth(
     Example:
       probe depth --arch resnet50 --data my_images/labels.csv
     """
+    from probe.backbones import NetworkSpec
     from probe.base.runtime import check_folder, default_folder, probing_device
     from probe.data import dataset
     from probe.features.named import features_of
@@ -41,7 +42,7 @@ def depth(
 
     check_folder(out)
     images = dataset(data, seed=seed, cache=cache, **asdict(reading))
-    features = features_of(arch, weights, images, seed, network, extraction, cache or default_folder())
+    features = features_of(NetworkSpec.of(network, arch, weights, seed), images, extraction, cache or default_folder())
     device = probing_device(extraction.device)
     table = sample_depths(features, k=depths.k, readout=depths.readout, split=depths.split, device=device)
     rows = depth_rows(features, table, depths)

@@ -47,7 +47,7 @@ def finetune(
     Example:
       probe finetune --arch resnet50 --at layer3.2 --strategy lp-ft --data my_images/labels.csv
     """
-    from probe.backbones import backbone
+    from probe.backbones import Networks, NetworkSpec
     from probe.base.runtime import check_folder
     from probe.data import dataset
     from probe.finetuning import finetune as train
@@ -57,12 +57,11 @@ def finetune(
 
     check_folder(out)
     table = dataset(data, cache=cache, **asdict(reading))
-    options = asdict(network) | {"image_size": network.image_size or table.image_size}
     source = weights or ("scratch" if strategy == "scratch" else "pretrained")
-    found = []
+    found, networks = [], Networks()
     for seed in range(seeds):
         mine = table.redraw(seed)
-        net = backbone(arch, source, seed=seed, **options)
+        net = networks(NetworkSpec.of(network, arch, source, seed).sized(table.image_size))
         model = truncate(net, tap, table.classes, multilabel=table.task == "multilabel", seed=seed, **asdict(head))
         how: dict[str, Any] = {"training": training, "tuning": tuning, "cache": cache}
         found.append(train(model, mine, strategy, seed=seed, checkpoint=out / f"checkpoint-{seed}.pt", **how))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from analysis.attribution import METHODS
 from analysis.attribution.tables import AGAINST, difference_of, summary, with_differences
-from probe.backbones import backbone
+from probe.backbones import Networks, NetworkSpec
 from probe.base.errors import ProbeError
 from probe.base.runtime import log, pick_device
 from probe.data import Dataset, Masks, draw_order
@@ -83,12 +83,12 @@ def probed_arms(
     from probe.records.labels import weights_names
 
     extraction = Extraction(**asdict(batches), dtype="float32", compile="off")
-    arms = []
+    arms, networks = [], Networks()
     for source, called in weights_names(weights or ("pretrained",)).items():
-        options = asdict(network) | {"image_size": network.image_size or data.image_size}
-        net = backbone(arch, source, seed=seed, **options)
+        spec = NetworkSpec.of(network, arch, source, seed).sized(data.image_size)
+        net = networks(spec)
         names = [net.stage(tap).name for tap in dict.fromkeys(taps or (net.taps[-1],))]
-        features = features_of(arch, source, data, seed, network, extraction, cache)
+        features = features_of(spec, data, extraction, cache, networks)
         depths: dict[str, float | None] = {tap.name: tap.depth for tap in features.taps if tap.name in names}
         arms.append(Arm(called, arch, source, probed(net, features, names), depths))
     return arms

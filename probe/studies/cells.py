@@ -1,11 +1,10 @@
 """Networks cut and trained one after the other, each kept in a file, so that what is trained once stays so."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from probe.backbones import Backbone, backbone
+from probe.backbones import Backbone, Networks, NetworkSpec
 from probe.base.files import replace_text
 from probe.base.runtime import default_folder, log
 from probe.cache.manifest import digest_of
@@ -28,11 +27,11 @@ class Trainer:
 
     def __init__(
         self, arch: str, data: Dataset, network: Network, training: Training, tuning: Tuning, folder: Path,
-        cache: str | Path | None,
+        cache: str | Path | None, networks: Networks | None = None,
     ) -> None:  # fmt: skip
         self.arch, self.data, self.network, self.training, self.tuning = arch, data, network, training, tuning
         self.folder, self.cache = folder, Path(cache) if cache else default_folder()
-        self._nets: dict[tuple[str, int], Backbone] = {}
+        self.networks = networks or Networks()
         self._told: set[Path] = set()
 
     def recall(self, weights: str, strategy: str, tap: str, seed: int) -> Known | None:
@@ -72,12 +71,7 @@ class Trainer:
         return self.folder / f"{digest_of({**known, 'draws': self.training.draws})}.json"
 
     def _net(self, weights: str, seed: int) -> Backbone:
-        drawn = seed if weights == "scratch" else 0
-        if (weights, drawn) not in self._nets:
-            size = self.network.image_size or self.data.image_size
-            settings = asdict(self.network) | {"image_size": size}
-            self._nets = {(weights, drawn): backbone(self.arch, weights, seed=drawn, **settings)}
-        return self._nets[weights, drawn]
+        return self.networks(NetworkSpec.of(self.network, self.arch, weights, seed).sized(self.data.image_size))
 
     def _read(self, place: Path) -> Known | None:
         """What a file holds; one that is damaged is told once, and is as if it were not there."""

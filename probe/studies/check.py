@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from probe.backbones import Networks
 from probe.base.errors import ProbeError
 from probe.base.lookup import find_index, unknown
 from probe.data import Dataset, dataset
@@ -96,7 +97,7 @@ def run_check(
         [arch], weights, table, seeds=seeds, network=network, extraction=extraction, grid=grid, cache=cache
     )
     seconds = {"probing": time.perf_counter() - start}
-    trainer = Trainer(arch, table, network, training, tuning, Path(out) / "cells", cache)
+    trainer = Trainer(arch, table, network, training, tuning, Path(out) / "cells", cache, Networks(len(seeds)))
     searches: list[Found] = []
     ways = _ways([arm.weights for arm in study.arms], strategies)
     if search == "none":

@@ -99,10 +99,12 @@ def depth_rows(features: Features, table: pd.DataFrame, depths: Depths) -> pd.Da
     groups = None if data.groups is None else data.groups[rows]
     drawn = bootstrap_weights(len(rows), groups, depths.draws, np.random.default_rng(0))
     counts = np.ascontiguousarray(np.vstack([ones(len(rows)), drawn]).T)
+    origin = features.origin
+    seed = origin["seed"] if origin["weights"] == "scratch" else data.seed  # of other weights, that of drawn splits
     known = {
         "study": "depth", "dataset": data.name, "arch": features.origin["arch"],
         "weights": features.origin["weights"], "task": data.task, "method": depths.readout, "strategy": "frozen",
-        "split": depths.split, "seed": features.origin["seed"], "n_train": int((data.splits == "train").sum()),
+        "split": depths.split, "seed": seed, "n_train": int((data.splits == "train").sum()),
         "request": features.request,
     }  # fmt: skip
     found = []

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.audit import Finding, quick_audit
-from probe.backbones.taps import Tap
+from probe.backbones import NetworkSpec, Tap
 from probe.base.errors import ProbeError, Unreachable
 from probe.base.runtime import default_folder, log, probing_device
 from probe.data import Dataset, FileHashes, dataset
@@ -207,8 +207,7 @@ def _features_by_seed(
     useful = seeds if scratch or data.drawn else seeds[:1]
     found = {}
     for seed in useful:
-        drawn = seed if scratch else 0
-        found[seed] = features_of(arch, weights, data.redraw(seed), drawn, network, extraction, cache)
+        found[seed] = features_of(NetworkSpec.of(network, arch, weights, seed), data.redraw(seed), extraction, cache)
     return found
 
 

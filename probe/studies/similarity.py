@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from probe.backbones import NetworkSpec
 from probe.base.errors import ProbeError
 from probe.settings import Comparison, Extraction, Network
 
@@ -23,7 +23,10 @@ def features_by_arm(
     from probe.studies.layerwise import for_each_arm
 
     place = cache or default_folder()
-    read = partial(features_of, data=images, seed=seed, network=network, extraction=extraction, cache=place)
+
+    def read(arch: str, source: str) -> Any:
+        return features_of(NetworkSpec.of(network, arch, source, seed), images, extraction, place)
+
     found, skipped = for_each_arm(archs, weights, read) if archs else ({}, [])
     every = [*found.values(), *(read_features(source, seed) for source in given)]
     for each in every[1:]:
@@ -63,12 +66,13 @@ def of_maps(
 
     from analysis.similarity import MinibatchCKA
     from analysis.similarity.tables import rows_of_maps
-    from probe.backbones import backbone
     from probe.base.runtime import pick_device
     from probe.studies.layerwise import for_each_arm
 
-    how = asdict(network) | {"image_size": network.image_size or images.image_size}
-    found, skipped = for_each_arm(archs, weights, partial(backbone, seed=seed, **how))
+    def build(arch: str, source: str) -> Any:
+        return NetworkSpec.of(network, arch, source, seed).sized(images.image_size).build()
+
+    found, skipped = for_each_arm(archs, weights, build)
     device = pick_device(extraction.device)
     arms = {
         name: net.to(device)
