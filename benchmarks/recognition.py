@@ -22,7 +22,8 @@ from probe.data import Dataset, dataset
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Record
 from probe.records.rows import make_row
-from probe.settings import Head, Network, Reading, Training, Tuning
+from probe.settings import Extraction, Head, Network, Reading, Training, Tuning
+from probe.studies.arms import Setup
 from probe.studies.engine import complete
 from probe.studies.trained import Trainer
 
@@ -45,9 +46,8 @@ def write_images(folder: Path, count: int) -> Path:
 
 def plan(data: Dataset, out: Path, cache: Path, count: int) -> tuple[Trainer, list[Cell]]:
     """So many trained networks: taps, strategies and seeds."""
-    trainer = Trainer(
-        "resnet50", data, Network(image_size=SIDE), Training(), Tuning(), cache, Record(out), Reading(), Head()
-    )
+    setup = Setup(seed=0, reading=Reading(), network=Network(image_size=SIDE), extraction=Extraction(), cache=cache)
+    trainer = Trainer("resnet50", data, setup, Head(), Training(), Tuning(), Record(out))
     ways = [(strategy, f"tap{at}", seed) for at in range(count) for strategy in STRATEGIES for seed in range(SEEDS)]
     return trainer, [trainer.cell("scratch", *way) for way in ways[:count]]
 

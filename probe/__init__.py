@@ -16,6 +16,7 @@ _HOMES = {
     "Labels": "probe.tasks",
     "LinearProbe": "probe.probes.estimator",
     "MLPProbe": "probe.probes.estimator",
+    "NetworkSpec": "probe.backbones",
     "ProbeError": "probe.base.errors",
     "ProbeGrid": "probe.settings",
     "Task": "probe.tasks",

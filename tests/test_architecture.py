@@ -101,7 +101,7 @@ def test_every_folder_has_a_rank() -> None:
 def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
         "Backbone", "Checks", "Classes", "Dataset", "Extraction", "Features", "Labels", "LinearProbe", "MLPProbe",
-        "ProbeError", "ProbeGrid", "Task", "Training", "Tuning",
+        "NetworkSpec", "ProbeError", "ProbeGrid", "Task", "Training", "Tuning",
         "attribute", "backbone", "dataset", "embed", "extract", "finetune", "layerwise", "load", "make_features",
         "read_features", "save", "similarity", "truncate",
     }  # fmt: skip
@@ -113,7 +113,13 @@ def test_public_names_stand_and_none_is_a_module() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["import probe", "import probe.commands", "from probe.commands import main; main(['layerwise', '--help'])"]
+    "code",
+    [
+        "import probe",
+        "import probe.commands",
+        "from probe import NetworkSpec",
+        "from probe.commands import main; main(['layerwise', '--help'])",
+    ],
 )
 def test_nothing_heavy_loads_before_it_is_used(code: str) -> None:
     heavy = "{'torch', 'timm', 'sklearn', 'matplotlib', 'pandas', 'numpy'}"

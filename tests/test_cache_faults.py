@@ -17,6 +17,7 @@ import pytest
 from helpers import BY_EIGHT, extract_by_eight, files, tiny_data, tiny_net
 
 import probe
+from probe.backbones import NetworkSpec
 from probe.base.files import Damaged, read_signed, write_signed
 from probe.cache.arrays import ArrayFile
 from probe.cache.inventory import entries
@@ -28,7 +29,6 @@ from probe.commands.group import STOPPED
 from probe.data import FileHashes
 from probe.features import Features, batches, extract
 from probe.features.named import features_of
-from probe.settings import Network
 
 DATA = tiny_data(n=300, size=8)
 
@@ -100,7 +100,7 @@ def test_a_damaged_header_costs_no_image(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def by_name(cache: Path) -> Features:
-    return features_of("test_resnet", "scratch", DATA, 0, Network(image_size=32), BY_EIGHT, cache)
+    return features_of(NetworkSpec(arch="test_resnet", weights="scratch", image_size=32), DATA, BY_EIGHT, cache)
 
 
 def test_a_damaged_note_on_a_network_is_found_and_made_again(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_read_only_cache_can_be_used(
     assert damage(warm_read_only) == []
     extract_by_eight(warm_read_only, DATA)
     with monkeypatch.context() as patch:
-        patch.setattr("probe.backbones.backbone", None)
+        patch.setattr("probe.backbones.building.build", None)
         assert by_name(warm_read_only).origin["arch"] == "test_resnet"
     assert "cannot be written" not in caplog.text
     with pytest.raises(OSError, match="Read-only|Permission"):

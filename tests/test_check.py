@@ -11,7 +11,8 @@ from helpers import FAST, SMALL, shapes_data
 from sklearn.metrics import roc_auc_score
 
 from figures.probe_and_trained import probe_and_trained
-from probe import backbones, finetuning
+from probe import finetuning
+from probe.backbones import NetworkSpec
 from probe.base.errors import ProbeError
 from probe.commands import main
 from probe.records.record import Record
@@ -40,7 +41,7 @@ def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monk
     np.testing.assert_allclose(points.get_xdata(), depths)  # a lone strategy has nothing to stand aside for
     before = {path: path.read_bytes() for path in (tmp_path / "cells").iterdir()}
     monkeypatch.setattr(finetuning, "finetune", None)  # a second run trains nothing, and builds nothing
-    monkeypatch.setattr(backbones, "backbone", None)
+    monkeypatch.setattr(NetworkSpec, "build", None)
     again = run_check("resnet10t", ["scratch"], data, **asked)
     assert str(again.verdicts) == str(found.verdicts)  # NaN is not equal to itself
     assert same_cells(again.cells, found.cells)
@@ -56,15 +57,15 @@ def same_cells(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> boo
 
 def test_a_network_is_built_once_for_every_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[int] = []
-    real = backbones.backbone
+    real = NetworkSpec.build
 
-    def counted(*given: Any, seed: int = 0, **options: Any) -> Any:
-        built.append(seed)
-        return real(*given, seed=seed, **options)
+    def counted(spec: NetworkSpec) -> Any:
+        built.append(spec.seed)
+        return real(spec)
 
     data, asked = shapes_data(60), {"taps": [0, 2, 4], "seeds": [0, 1], "network": SMALL, "training": FAST}
     run_check("resnet10t", ["scratch"], data, out=tmp_path / "warm", **asked)  # its features are there from now on
-    monkeypatch.setattr(backbones, "backbone", counted)
+    monkeypatch.setattr(NetworkSpec, "build", counted)
     run_check("resnet10t", ["scratch"], data, out=tmp_path / "cold", **asked)
     assert sorted(built) == [0, 1]
 

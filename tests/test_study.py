@@ -18,7 +18,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import probe
-from probe import backbones
 from probe.commands import main
 from probe.data.images import ImageArrays
 from probe.features import Features
@@ -157,7 +156,7 @@ def test_asked_for_they_are_an_error_that_says_how_to_get_them() -> None:
 def test_a_second_run_builds_no_network_and_reads_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     data = shapes_data()
     first = run_layerwise(["resnet10t"], ["scratch"], data, network=SMALL, grid=GRID)
-    monkeypatch.setattr(backbones, "backbone", None)
+    monkeypatch.setattr(NetworkSpec, "build", None)
     monkeypatch.setattr(ImageArrays, "load", None)
     other = ProbeGrid(draws=100, c_grid=(0.1,))
     second = run_layerwise(["resnet10t"], ["scratch"], data, network=SMALL, grid=other)

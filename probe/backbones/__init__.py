@@ -1,11 +1,13 @@
 """Backbones: networks as ordered runs of named stages, found by tracing and cut without code per architecture.
 
-What needs the model libraries loads on first use: taps of features in the cache are described without them.
+What needs the model libraries loads on first use: a network is named, and its features in the cache are
+described, without them.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from probe.backbones.spec import Networks, NetworkSpec
 from probe.backbones.taps import Layout, Tap
 
 if TYPE_CHECKING:
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
     from probe.backbones.network import Backbone, Origin, Preprocessing
 
 __all__ = [
-    "Backbone", "Layout", "Origin", "Preprocessing", "Tap", "backbone", "from_list", "from_module", "list_archs",
-    "published_tag",
+    "Backbone", "Layout", "NetworkSpec", "Networks", "Origin", "Preprocessing", "Tap", "backbone", "from_list",
+    "from_module", "list_archs", "published_tag",
 ]  # fmt: skip
 
 _HOMES = {

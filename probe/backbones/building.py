@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,13 +12,13 @@ from probe.backbones import cuts, tracing
 from probe.backbones.catalog import Source, find_source, list_archs, seeded
 from probe.backbones.network import Backbone, Origin, Preprocessing
 from probe.backbones.published import require
+from probe.backbones.spec import NetworkSpec
 from probe.backbones.stages import slice_network
 from probe.backbones.state_dicts import load_state, read_state, trained_size
 from probe.backbones.traced import build_of, flows_of, native_flow
 from probe.base.errors import ProbeError, Unreachable
-from probe.base.lookup import check_seed, is_file, unknown
+from probe.base.lookup import is_file, unknown
 from probe.base.runtime import log
-from probe.settings.networks import LEVELS
 
 __all__ = ["Backbone", "Origin", "Preprocessing", "backbone", "from_list", "from_module", "list_archs"]
 
@@ -43,26 +44,34 @@ def backbone(
     Raises ProbeError for unknown names, weights that do not fit or cannot be had, and networks
     that cannot be traced or have no cut.
     """
-    source = find_source(arch)
-    if level not in LEVELS:
-        raise unknown("level", level, LEVELS)
-    tag = published_tag(source, str(weights))
+    spec = NetworkSpec(
+        arch=arch, weights=str(weights), seed=seed, level=level, image_size=image_size, crop=crop,
+        modules=tuple(modules),
+    )  # fmt: skip
+    return build(spec)
+
+
+def build(spec: NetworkSpec) -> Backbone:
+    """The network of a spec; see `backbone`."""
+    source = find_source(spec.arch)
+    tag = published_tag(source, spec.weights)
     if tag is not None:
-        require(source.published(tag), arch)
-    check_seed(seed)
-    with seeded(seed):
-        file = Path(weights) if is_file(weights) else None
-        network = _create(source, tag, image_size) if file is None else _from_file(source, file, image_size)
+        require(source.published(tag), spec.arch)
+    with seeded(spec.seed):
+        file = Path(spec.weights) if is_file(spec.weights) else None
+        network = _create(source, tag, spec.image_size) if file is None else _from_file(source, file, spec.image_size)
         native = source.preprocessing(network, tag)
-        if file and (trained := trained_size(file)) not in (None, size := image_size or native.image_size):
+        size = spec.image_size or native.image_size
+        if file and (trained := trained_size(file)) not in (None, size):
             log.warning("%s was trained on images of %s px and is read at %d px", file, trained, size)
-        preprocessing = Preprocessing(**{**vars(native), "image_size": image_size or native.image_size, "crop": crop})
         origin = Origin(
-            arch=arch, weights=str(weights), seed=seed, level=level, preprocessing=preprocessing, modules=tuple(modules)
-        )
-        if modules:
-            return from_list(network, origin, modules)
-        return _sliced(network, origin, native.image_size, build_of(network, source.name, tag or None, image_size))
+            arch=spec.arch, weights=spec.weights, seed=spec.seed, level=spec.level, modules=spec.modules,
+            preprocessing=replace(native, image_size=size, crop=spec.crop),
+        )  # fmt: skip
+        if spec.modules:
+            return from_list(network, origin, spec.modules)
+        like = build_of(network, source.name, tag or None, spec.image_size)
+        return _sliced(network, origin, native.image_size, like)
 
 
 def _create(source: Source, tag: str | None, image_size: int | None) -> nn.Module:

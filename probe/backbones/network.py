@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from probe.backbones.spec import SCRATCH, NetworkSpec
 from probe.backbones.stages import Stage
 from probe.backbones.state_dicts import hash_tensors
 from probe.backbones.taps import Tap
@@ -38,6 +39,14 @@ class Origin:
     level: str
     preprocessing: Preprocessing
     modules: tuple[str, ...] = ()
+
+    def from_scratch(self, seed: int = 0) -> NetworkSpec:
+        """The same network with weights drawn from a seed."""
+        sizes = self.preprocessing
+        return NetworkSpec(
+            arch=self.arch, weights=SCRATCH, seed=seed, level=self.level, image_size=sizes.image_size,
+            crop=sizes.crop, modules=self.modules,
+        )  # fmt: skip
 
 
 class Backbone(nn.Module):

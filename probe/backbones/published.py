@@ -10,9 +10,9 @@ import torch
 from huggingface_hub import hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
+from probe.backbones.spec import HUB
 from probe.base.errors import ProbeError, Unreachable
 
-HUB = "hf-hub:"
 PATIENCE = 5.0  # seconds given to the one attempt to reach published weights
 
 

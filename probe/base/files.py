@@ -1,4 +1,4 @@
-"""Files replaced as a whole, JSON that carries a checksum of itself, and the digest that names a request."""
+"""Files replaced as a whole, JSON that carries a checksum of itself, and the digests of requests and of files."""
 
 import hashlib
 import json
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
+
+from probe.base.errors import ProbeError
 
 
 class Damaged(Exception):
@@ -73,3 +75,12 @@ def sweep(folder: Path) -> None:
     """Remove what `replace_file` had not finished when its process was killed; nobody else may be writing there."""
     for path in folder.glob(".*.*"):
         path.unlink()
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of what a file holds. Raises ProbeError when it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise ProbeError(f"cannot read '{file}': {error.strerror}") from None

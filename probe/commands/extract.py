@@ -36,12 +36,13 @@ def extract(
     Example:
       probe extract --arch resnet50 --weights scratch
     """
+    from probe.backbones import NetworkSpec
     from probe.base.runtime import default_folder
     from probe.data import dataset
     from probe.features.named import features_of
 
     table = dataset(data, seed=seed, cache=cache, **asdict(reading))
-    features = features_of(arch, weights, table, seed, network, extraction, cache or default_folder())
+    features = features_of(NetworkSpec.of(network, arch, weights, seed), table, extraction, cache or default_folder())
     if as_json:
         shapes = {tap: list(array.shape) for tap, array in features.items()}
         click.echo(json.dumps({"folder": str(features.folder), "taps": shapes, "skipped": table.skipped}))

@@ -1,7 +1,6 @@
 """`probe taps`: where a network can be read and cut."""
 
 import json
-from dataclasses import asdict
 
 import click
 
@@ -21,9 +20,9 @@ def taps(arch: str, as_json: bool, network: Network) -> None:
     Example:
       probe taps resnet50 --level stage
     """
-    from probe.backbones import backbone
+    from probe.backbones import NetworkSpec
 
-    net = backbone(arch, "scratch", **asdict(network))
+    net = NetworkSpec.of(network, arch, "scratch").build()
     table = [tap.to_dict() for tap in net.table()]
     if as_json:
         click.echo(json.dumps(table))

@@ -54,7 +54,7 @@ def truncate(
     """
     if (classes is None) == (data is None):
         raise click.UsageError("say what the head is for: either --classes or --data")
-    from probe.backbones import backbone
+    from probe.backbones import NetworkSpec
     from probe.truncation import save
     from probe.truncation import truncate as cut
     from probe.truncation.exports import SUFFIXES, check_export, export
@@ -65,8 +65,8 @@ def truncate(
     for form, file in files.items():
         check_export(file, form)
     task, size = _target(classes, data, cache)
-    options = asdict(network) | {"image_size": network.image_size or size}
-    model = cut(backbone(arch, weights, seed=seed, **options), tap, task, seed=seed, **asdict(head))
+    net = NetworkSpec.of(network, arch, weights, seed).sized(size).build()
+    model = cut(net, tap, task, seed=seed, **asdict(head))
     card = save(model, out)
     for form, file in files.items():
         export(model, card, file, form)

@@ -1,6 +1,5 @@
 """Content hashes of files and what else they came to, remembered by path, size and modification time."""
 
-import hashlib
 import os
 import sqlite3
 import weakref
@@ -10,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from probe.base.errors import ProbeError
+from probe.base.files import hash_file
 from probe.base.runtime import log
 
 TOGETHER = 1000  # files noted at once, so that a killed run has not read all for nothing
@@ -28,7 +28,7 @@ class FileHashes:
 
     def hash(self, files: Sequence[Path]) -> list[str]:
         """One hash per file. Raises ProbeError for a file that cannot be read."""
-        return self.remember(files, ["hash"] * len(files), lambda i: _content_hash(files[i]))
+        return self.remember(files, ["hash"] * len(files), lambda i: hash_file(files[i]))
 
     def remember(self, files: Sequence[Path], facts: Sequence[str], find: Callable[[int], str]) -> list[str]:
         """One fact of each file; `find` is asked, in several threads, for those that are not known.
@@ -77,14 +77,6 @@ def _key(file: Path, fact: str) -> Key:
 
 def _check(key: Key, value: str) -> str:
     return f"{zlib.crc32(repr((*key, value)).encode(errors='replace')):08x}"
-
-
-def _content_hash(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise ProbeError(f"cannot read '{file}': {error.strerror}") from None
 
 
 def _open(place: Path | None) -> sqlite3.Connection:

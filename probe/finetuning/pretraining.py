@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from probe.backbones import Backbone, backbone
+from probe.backbones import Backbone, NetworkSpec
 from probe.backbones.catalog import find_source, seeded
 from probe.backbones.state_dicts import CARD, hash_tensors
 from probe.base.errors import ProbeError, reason
@@ -61,8 +61,7 @@ def pretrain(
     table = data
     if not isinstance(table, Dataset):
         table = dataset(table, seed=seed, cache=cache, **asdict(reading or Reading()))
-    settings = asdict(replace(network, image_size=network.image_size or table.image_size))
-    net = backbone(arch, weights, seed=seed, **settings)
+    net = NetworkSpec.of(network, arch, weights, seed).sized(table.image_size).build()
     model = truncate(net, -1, table.task, seed=seed)
     found = finetune(model, table, seed=seed, training=training, checkpoint=checkpoint, cache=cache)
     found = replace(found, rows=found.rows.assign(study=STUDY))

@@ -1,38 +1,45 @@
 """What is set side by side: networks by name, networks that are built, and features; all of the same images."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from probe.base.errors import ProbeError
+from probe.backbones import Networks, NetworkSpec
+from probe.base.errors import ProbeError, Unreachable
 from probe.base.files import digest_of
-from probe.base.runtime import default_folder, versions
+from probe.base.runtime import default_folder, log, versions
 from probe.data import Dataset, dataset
 from probe.features import Features, extract
 from probe.features.named import features_of
 from probe.records.labels import weights_names
 from probe.settings import Extraction, Network, Reading
-from probe.studies.layerwise import for_each_arm
-from probe.studies.plan import DataIdentity, network_identity
+from probe.studies.plan import DataIdentity, built_identity, network_identity
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone
 
+Made = TypeVar("Made")
+DEFAULT_WEIGHTS = ("pretrained", "scratch")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """How networks are built and read: settings, the seed of scratch weights, and the folder of the feature cache."""
+    """How networks are built and read: settings, the seed of scratch weights, and the folder of the feature cache.
+
+    `networks` hands out what is built already.
+    """
 
     seed: int
     reading: Reading
     network: Network
     extraction: Extraction
     cache: Path | None
+    networks: Networks = field(default_factory=Networks)
 
     @property
     def folder(self) -> Path:
@@ -46,7 +53,7 @@ class Setup:
         return dataset(data, seed=self.seed, cache=self.cache, **asdict(self.reading))
 
 
-class Arm(Protocol):
+class NetworkArm(Protocol):
     """A network or its features: `identity` is what decides their numbers, `origin` the names of its rows."""
 
     @property
@@ -79,8 +86,7 @@ class Arm(Protocol):
 class Named:
     """A network by name, built only when its numbers are not known yet."""
 
-    arch: str
-    weights: str
+    spec: NetworkSpec
     data: Dataset
     setup: Setup
     identity: dict[str, Any]
@@ -88,30 +94,23 @@ class Named:
     @classmethod
     def of(cls, arch: str, weights: str, data: Dataset, setup: Setup) -> "Named":
         """Raises Unreachable for weights that cannot be had."""
-        size = setup.network.image_size or data.image_size
-        identity = network_identity(arch, weights, setup.seed, setup.network, size, setup.folder)
-        return cls(arch, weights, data, setup, identity)
+        spec = NetworkSpec.of(setup.network, arch, weights, setup.seed).sized(data.image_size)
+        return cls(spec, data, setup, network_identity(spec, setup.folder, setup.networks))
 
     @property
     def origin(self) -> dict[str, Any]:
         """As it was asked for."""
-        return {"arch": self.arch, "weights": self.weights, "seed": self.setup.seed}
+        return {"arch": self.spec.arch, "weights": self.spec.weights, "seed": self.spec.seed}
 
     @cached_property
     def features(self) -> Features:
         """From the cache, or extracted."""
-        how = self.setup
-        return features_of(self.arch, self.weights, self.data, how.seed, how.network, how.extraction, how.folder)
+        return features_of(self.spec, self.data, self.setup.extraction, self.setup.folder, self.setup.networks)
 
-    @cached_property
+    @property
     def net(self) -> "Backbone":
         """Built for the images."""
-        from probe.backbones import backbone
-
-        size = self.setup.network.image_size or self.data.image_size
-        return backbone(
-            self.arch, self.weights, seed=self.setup.seed, **asdict(replace(self.setup.network, image_size=size))
-        )
+        return self.setup.networks(self.spec)
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class Built:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """By the content of its weights."""
-        return identity_of_built(self.net)
+        return built_identity(self.net)
 
     @cached_property
     def features(self) -> Features:
@@ -172,7 +171,7 @@ class Given:
 class Arms:
     """What is set side by side, by name; the images, what decides their numbers, and what could not be had."""
 
-    by_name: dict[str, Arm]
+    by_name: dict[str, NetworkArm]
     data: Dataset
     identity: dict[str, Any]
     skipped: list[dict[str, str]]
@@ -194,12 +193,11 @@ def gather(
     given = [Given(subject) for subject in others if isinstance(subject, Features)]
     built = [subject for subject in others if not isinstance(subject, Features)]
     names = [subject for subject in subjects if isinstance(subject, str)]
-    arms: list[Arm] = []
+    arms: list[NetworkArm] = []
     skipped: list[dict[str, str]] = []
     table = setup.load(data) if names or built else given[0].data
     if names:
-        named, skipped = for_each_arm(names, weights, lambda arch, source: Named.of(arch, source, table, setup))
-        arms += named.values()
+        arms, skipped = for_each_arm(names, weights, lambda arch, source: arm_of(arch, source, table, setup))
     arms += [Built(net, table, setup) for net in built]
     identity = DataIdentity(table, setup.folder).of(table) if arms else identity_of_labels(table)
     arms += given
@@ -211,9 +209,34 @@ def gather(
     return Arms(by_name, table, identity, skipped)
 
 
-def identity_of_built(net: "Backbone") -> dict[str, Any]:
-    """What decides the numbers of a network that is there already: its origin, and the hash of its weights."""
-    return {**net.describe(), "state": net.weights_hash(), "versions": versions()}
+def arm_of(subject: "str | Backbone", weights: str, data: Dataset, setup: Setup) -> NetworkArm:
+    """A network by name with some weights, or one that is built. Raises Unreachable for weights that cannot be had."""
+    return Named.of(subject, weights, data, setup) if isinstance(subject, str) else Built(subject, data, setup)
+
+
+def for_each_arm(
+    archs: "Sequence[str | Backbone]", weights: Sequence[str], make: "Callable[[str | Backbone, str], Made]"
+) -> tuple[list[Made], list[dict[str, str]]]:
+    """What `make` gives for every network with every set of weights, and the arms that were skipped.
+
+    Without `weights` they are pretrained and scratch, and pretrained ones that cannot be had are skipped, loudly. Asked
+    for by name it is a ProbeError, and so is nothing left. A network that is built has its own weights.
+    """
+    made: list[Made] = []
+    skipped: list[dict[str, str]] = []
+    for arch in dict.fromkeys(archs):
+        sources = weights or DEFAULT_WEIGHTS if isinstance(arch, str) else (arch.origin.weights,)
+        for source in dict.fromkeys(sources):
+            try:
+                made.append(make(arch, source))
+            except Unreachable as error:
+                if weights:
+                    raise ProbeError(f"{error}; {_how_to_get(str(arch))}") from None
+                log.warning("SKIPPED %s with pretrained weights: %s. %s", arch, error, _how_to_get(str(arch)))
+                skipped.append({"arch": str(arch), "weights": source, "reason": str(error)})
+    if not made:
+        raise ProbeError(f"no network is left to probe: {skipped[0]['reason']}")
+    return made, skipped
 
 
 def identity_of_labels(data: Dataset) -> dict[str, Any]:
@@ -230,3 +253,10 @@ def _names(origins: Sequence[dict[str, Any]]) -> list[str]:
     if len(set(names)) < len(names):
         raise ProbeError(f"two sets of features are both called '{max(names, key=names.count)}'; compare one of them")
     return names
+
+
+def _how_to_get(arch: str) -> str:
+    return (
+        f"Run once where the network is reachable and copy the download cache here, or pass a file: "
+        f"--arch {arch} --weights FILE.safetensors"
+    )

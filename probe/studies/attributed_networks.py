@@ -13,7 +13,7 @@ from probe.data import Dataset
 from probe.features import extract
 from probe.records.labels import weights_name, weights_names
 from probe.settings import ProbeGrid
-from probe.studies.arms import Arm, Built, Named, Setup
+from probe.studies.arms import Built, Named, NetworkArm, Setup
 from probe.studies.plan import decisive
 from probe.truncation import Truncated, load, probed, read_card
 
@@ -39,7 +39,7 @@ class Subject(Protocol):
 class ProbedNetwork:
     """A network with the linear probes of some taps as heads."""
 
-    def __init__(self, name: str, arm: Arm, taps: Sequence[str | int], setup: Setup) -> None:
+    def __init__(self, name: str, arm: NetworkArm, taps: Sequence[str | int], setup: Setup) -> None:
         self.name, self.taps = name, taps
         self.arch: str = arm.origin["arch"]
         self.weights: str = arm.origin["weights"]
@@ -52,7 +52,7 @@ class ProbedNetwork:
         net, data = self._arm.net, self._arm.data
         names = [net.stage(tap).name for tap in dict.fromkeys(self.taps or (net.taps[-1],))]
         features = extract(net, data, self._setup.extraction, cache=self._setup.folder)
-        depths = {known["tap"]: known["depth"] for known in features.taps if known["tap"] in names}
+        depths: dict[str, float | None] = {tap.name: tap.depth for tap in features.taps if tap.name in names}
         return probed(net, features, names), depths
 
 

@@ -2,20 +2,20 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from probe.backbones import Networks
 from probe.base.errors import ProbeError
 from probe.base.lookup import find_index, unknown
-from probe.base.runtime import default_folder
-from probe.data import Dataset, dataset
+from probe.data import Dataset
 from probe.metrics import MACRO
 from probe.records.cell import Cell, Outcome
 from probe.records.metric_table import find_metric
@@ -26,10 +26,14 @@ from probe.scoring.differences import mean_draws, strategy_differences
 from probe.settings import Extraction, Head, Network, ProbeGrid, Reading, Training, Tuning
 from probe.settings.training import SEARCHES
 from probe.settings.training import STRATEGIES as KNOWN
+from probe.studies.arms import DEFAULT_WEIGHTS, Setup
 from probe.studies.cut_search import Search, search_cut
 from probe.studies.engine import complete, is_done
-from probe.studies.layerwise import DEFAULT_WEIGHTS, Study, run_layerwise
+from probe.studies.layerwise import Study, run_layerwise
 from probe.studies.trained import Trainer, trained
+
+if TYPE_CHECKING:
+    from probe.backbones import Backbone
 
 STUDY = "check"
 STRATEGIES = ("lp", "ftl", "lp-ft")
@@ -66,7 +70,7 @@ class Check:
 
 
 def run_check(
-    arch: str,
+    arch: "str | Backbone",
     weights: Sequence[str] = (),
     data: str | Path | Dataset = "digits",
     *,
@@ -81,7 +85,7 @@ def run_check(
     tuning: Tuning | None = None,
     cache: str | Path | None = None,
 ) -> Check:
-    """Probe every tap of a network, train it cut at some of them, and compare.
+    """Probe every tap of a network, given by name or built, train it cut at some of them, and compare.
 
     By default about six taps spread over the depth and those the probes recommend are trained, with every strategy
     and seed; scratch weights with `ftl` alone, for there is nothing in them to keep. With `search` "two-stage" it is
@@ -92,20 +96,21 @@ def run_check(
     _check_request(taps, strategies, seeds, search)
     network, reading = network or Network(), reading or Reading()
     training, tuning = training or Training(), tuning or Tuning()
-    table = data
-    if not isinstance(table, Dataset):
-        table = dataset(table, seed=seeds[0], cache=cache, **asdict(reading))
-    _ways(weights or DEFAULT_WEIGHTS, strategies)
+    setup = Setup(
+        seed=seeds[0], reading=reading, network=network, cache=Path(cache) if cache else None,
+        extraction=Extraction(device=training.device, num_workers=training.num_workers), networks=Networks(len(seeds)),
+    )  # fmt: skip
+    table = setup.load(data)
+    _ways(weights or DEFAULT_WEIGHTS if isinstance(arch, str) else [arch.origin.weights], strategies)
     record, start = Record(out), time.perf_counter()
     study = run_layerwise(
         [arch], weights, table, seeds=seeds, reading=reading, network=network, cache=cache, out=record, entered=False,
-        extraction=Extraction(device=training.device, num_workers=training.num_workers),
+        extraction=setup.extraction,
         grid=ProbeGrid(metric=training.metric, draws=training.draws),
     )  # fmt: skip
     probing = time.perf_counter() - start
-    place = Path(cache) if cache else default_folder()
-    trainer = Trainer(arch, table, network, training, tuning, place, record, reading, Head())
-    asked = {"arch": arch, "weights": list(weights), "taps": list(taps), "strategies": list(strategies),
+    trainer = Trainer(arch, table, setup, Head(), training, tuning, record)
+    asked = {"arch": study.arms[0].arch, "weights": list(weights), "taps": list(taps), "strategies": list(strategies),
              "search": search, "seeds": list(seeds), **trainer.asked()}  # fmt: skip
     plan = _Plan(study, trainer, _ways([arm.weights for arm in study.arms], strategies), seeds, asked)
     searches, entries = plan.everywhere(_pick_taps(study, taps)) if search == "none" else plan.search()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from probe.backbones import Backbone, backbone
+from probe.backbones import Backbone, Networks, NetworkSpec
 from probe.backbones.cost import tap_costs
 from probe.base.errors import ProbeError
 from probe.base.files import plain
@@ -16,10 +16,9 @@ from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run, read_results
 from probe.records.rows import frame, records
 from probe.settings import Network
-from probe.studies.arms import identity_of_built
 from probe.studies.engine import complete, is_done
 from probe.studies.layerwise import STUDY as LAYERWISE
-from probe.studies.plan import network_identity, setting_words
+from probe.studies.plan import built_identity, network_identity, setting_words
 
 STUDY = "cost"
 
@@ -77,7 +76,7 @@ def cost(
         log.info("%s was measured before; take another folder to measure it again", name)
 
     def work(_: Cell) -> Outcome:
-        net = backbone(arch, "scratch", **asdict(network)) if isinstance(arch, str) else arch
+        net = NetworkSpec.of(network, arch, "scratch").build() if isinstance(arch, str) else arch
         return Outcome(rows=[], facts={"taps": tap_costs(net, batch_size, place, repeats), "measured": measured})
 
     entries = complete(record, [cell], work, doing="networks")
@@ -92,9 +91,9 @@ def _cell(
     arch: str | Backbone, network: Network, passes: dict[str, Any], measured: dict[str, Any], cache: Path
 ) -> Cell:
     if isinstance(arch, str):
-        identity = network_identity(arch, "scratch", 0, network, network.image_size, cache)
+        identity = network_identity(NetworkSpec.of(network, arch, "scratch"), cache, Networks())
     else:
-        identity = identity_of_built(arch)
+        identity = built_identity(arch)
     return Cell(
         kind="cost", asked={"network": identity, "passes": passes, "hardware": list(measured.items())},
         labels={"arch": measured["arch"], "setting": setting_words(network)},

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ import pandas as pd
 
 from probe.base.errors import ProbeError, reason
 from probe.base.files import replace_file
-from probe.base.runtime import default_folder
-from probe.data import Dataset, dataset
+from probe.data import Dataset
 from probe.records.cell import Cell
 from probe.records.metric_table import find_metric
 from probe.records.record import Entry, Record, Run
 from probe.records.text import text_table
-from probe.settings import Head, Network, Reading, Training, Tuning
+from probe.settings import Extraction, Head, Network, Reading, Training, Tuning
+from probe.studies.arms import Setup
 from probe.studies.engine import complete, model_file
 from probe.studies.trained import Trainer, macro_scores
 
@@ -87,14 +87,15 @@ def run_finetune(
     """
     from probe.finetuning.devices import is_first
 
-    reading, training, place = reading or Reading(), training or Training(), Path(cache) if cache else default_folder()
-    table = data if isinstance(data, Dataset) else dataset(data, seed=seeds[0], cache=cache, **asdict(reading))
+    training = training or Training()
+    setup = Setup(
+        seed=seeds[0], reading=reading or Reading(), network=network or Network(), extraction=Extraction(),
+        cache=Path(cache) if cache else None,
+    )  # fmt: skip
+    table = setup.load(data)
     source = weights or ("scratch" if strategy == "scratch" else "pretrained")
     record = Record(out, writes=is_first())
-    trainer = Trainer(
-        arch, table, network or Network(), training, tuning or Tuning(), place, record, reading, head or Head(),
-        keeps=out is not None,
-    )  # fmt: skip
+    trainer = Trainer(arch, table, setup, head or Head(), training, tuning or Tuning(), record, keeps=out is not None)
     tap = trainer.name_of(source, tap)
     cells = [trainer.cell(source, strategy, tap, seed) for seed in seeds]
     asked = {"arch": arch, "tap": tap, "weights": source, "strategy": strategy, "seeds": list(seeds), **trainer.asked()}

@@ -1,25 +1,24 @@
 """The main job: arms of networks, their features, their probes, and where to cut."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from probe.audit import Finding, quick_audit
-from probe.backbones.taps import Tap
-from probe.base.errors import ProbeError, Unreachable
+from probe.backbones import Networks, Tap
+from probe.base.errors import ProbeError
 from probe.base.files import digest_of, plain
-from probe.base.runtime import default_folder, log, pick_device, probing_device, versions
-from probe.data import Dataset, FileHashes, dataset
+from probe.base.runtime import log, pick_device, probing_device, versions
+from probe.data import Dataset, FileHashes
 from probe.features import Features, read_features
-from probe.features.named import features_of
 from probe.probes import PROBES, check_request, sweep
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run
@@ -27,18 +26,20 @@ from probe.records.rows import frame, make_row, records
 from probe.scoring.differences import all_differences
 from probe.scoring.recommendation import recommend, recommend_by_size
 from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
+from probe.studies.arms import NetworkArm, Setup, arm_of, for_each_arm
 from probe.studies.engine import complete
-from probe.studies.plan import DataIdentity, decisive, network_identity, setting_words
+from probe.studies.plan import DataIdentity, decisive, setting_words
 
-Made = TypeVar("Made")
+if TYPE_CHECKING:
+    from probe.backbones import Backbone
+
 STUDY = "layerwise"
-DEFAULT_WEIGHTS = ("pretrained", "scratch")
 SETTLED = ("dtype", "compile")  # what `auto` stands for
 RECOMMENDED = ("best", "earliest_sufficient", "oracle")
 
 
 @dataclass(frozen=True)
-class Arm:
+class ProbedArm:
     """The recorded probes of one network with one set of weights, over all of its seeds."""
 
     entry: Entry
@@ -79,7 +80,7 @@ class Study:
     """What was asked, what could not be had, and what came out."""
 
     data: Dataset
-    arms: list[Arm]
+    arms: list[ProbedArm]
     skipped: list[dict[str, str]]
     probes: tuple[str, ...]
     grid: ProbeGrid
@@ -115,7 +116,7 @@ class Study:
 
 
 def run_layerwise(
-    archs: Sequence[str],
+    archs: "Sequence[str | Backbone]",
     weights: Sequence[str] = (),
     data: str | Path | Dataset = "digits",
     *,
@@ -132,32 +133,32 @@ def run_layerwise(
 ) -> Study:
     """Probe every tap of every network with every set of weights; results are recorded in the folder `out`.
 
+    A network is a name, or is built already and then has its own weights.
     Without `weights`, pretrained and scratch are set side by side, and a pretrained network that
     cannot be had is skipped, loudly; asked for by name it is an error. More than one of `seeds`
     repeats what is random: scratch weights and splits that were drawn. What the quick audit finds
     is logged and recorded; the run goes on. What `auto` means is settled alike for all networks. With `entered`
     False the cells are recorded and the run is not, for it is part of another.
     """
-    place = Path(cache) if cache else default_folder()
-    table = data
-    if not isinstance(table, Dataset):
-        table = dataset(table, seed=seeds[0], cache=place, **asdict(reading or Reading()))
-    job = _Job(
-        table, tuple(seeds), network or Network(), extraction or Extraction(), tuple(dict.fromkeys(probes)),
-        grid or ProbeGrid(), checks or Checks(), reading or Reading(), place,
+    setup = Setup(
+        seed=seeds[0], reading=reading or Reading(), network=network or Network(),
+        extraction=extraction or Extraction(), cache=Path(cache) if cache else None, networks=Networks(len(seeds)),
     )  # fmt: skip
+    table = setup.load(data)
+    job = _Job(table, tuple(seeds), setup, tuple(dict.fromkeys(probes)), grid or ProbeGrid(), checks or Checks())
     record = out if isinstance(out, Record) else Record(out)
     _describe_data(table)
     check_request(table, probes, job.grid, job.checks)
-    findings = audited(table, place)
-    asked = plain({"archs": list(archs), "weights": list(weights), **job.asked()})
-    job = replace(job, extraction=_settled(job, archs, [run for run in record.runs if run.asked == asked]))
+    findings = audited(table, setup.folder)
+    asked = plain({"archs": list(map(str, archs)), "weights": list(weights), **job.asked()})
+    settled = _settled(job, archs, [run for run in record.runs if run.asked == asked])
+    job = replace(job, setup=replace(setup, extraction=settled))
     cells, skipped = for_each_arm(archs, weights, job.cell)
-    read = {name: getattr(job.extraction, name) for name in SETTLED}
+    read = {name: getattr(settled, name) for name in SETTLED}
     facts = {"data": table.facts(), "audit": list(map(asdict, findings)), "skipped": skipped, "read": read}
     if entered:
-        record.enter(Run.of(STUDY, asked, list(cells.values()), facts))
-    entries = complete(record, list(cells.values()), job.work, doing="networks")
+        record.enter(Run.of(STUDY, asked, cells, facts))
+    entries = complete(record, cells, job.work, doing="networks")
     if _read_unlike(entries) and (extraction or Extraction()).compile == "auto":
         log.warning("not every network could be compiled, so all are read again, uncompiled and alike")
         plainly = replace(extraction or Extraction(), compile="off")
@@ -165,7 +166,7 @@ def run_layerwise(
             archs, weights, table, seeds=seeds, reading=reading, network=network, extraction=plainly, probes=probes,
             grid=grid, checks=checks, cache=cache, out=record, entered=entered,
         )  # fmt: skip
-    return Study(table, list(map(Arm, entries)), skipped, job.probes, job.grid, facts, record)
+    return Study(table, list(map(ProbedArm, entries)), skipped, job.probes, job.grid, facts, record)
 
 
 @dataclass(frozen=True)
@@ -174,55 +175,57 @@ class _Job:
 
     data: Dataset
     seeds: tuple[int, ...]
-    network: Network
-    extraction: Extraction
+    setup: Setup
     probes: tuple[str, ...]
     grid: ProbeGrid
     checks: Checks
-    reading: Reading
-    cache: Path
 
     @cached_property
     def identity(self) -> DataIdentity:
         """Of the data, hashed once."""
-        return DataIdentity(self.data, self.cache)
+        return DataIdentity(self.data, self.setup.folder)
+
+    @cached_property
+    def arms(self) -> dict[Cell, dict[int, NetworkArm]]:
+        """The networks of each cell, by seed."""
+        return {}
 
     def asked(self) -> dict[str, Any]:
         """The request but for the networks, as plain values."""
-        settings = decisive(self.reading, self.network, self.extraction, self.grid, self.checks)
+        settings = decisive(self.setup.reading, self.setup.network, self.setup.extraction, self.grid, self.checks)
         return {"seeds": list(self.seeds), "probes": list(self.probes), **settings}
 
-    def useful(self, weights: str) -> dict[int, int]:
-        """By seed that changes something (scratch weights, drawn splits) the seed of the weights."""
-        scratch = weights == "scratch"
-        seeds = self.seeds if scratch or self.data.drawn else self.seeds[:1]
-        return {seed: seed if scratch else 0 for seed in seeds}
+    def cell(self, arch: "str | Backbone", weights: str) -> Cell:
+        """The probes of one network, over all seeds that change something: scratch weights, or drawn splits.
 
-    def cell(self, arch: str, weights: str) -> Cell:
-        """The probes of one network, over all seeds. Raises Unreachable for weights that cannot be had."""
-        size = self.network.image_size or self.data.image_size
+        Raises Unreachable for weights that cannot be had.
+        """
+        drawn = isinstance(arch, str) and weights == "scratch"
+        seeds = self.seeds if drawn or self.data.drawn else self.seeds[:1]
+        arms = {seed: arm_of(arch, weights, self.data.redraw(seed), replace(self.setup, seed=seed)) for seed in seeds}
         networks = [
-            {
-                "network": network_identity(arch, weights, drawn, self.network, size, self.cache),
-                "data": self.identity.of(self.data.redraw(seed)), "seed": seed,
-            }
-            for seed, drawn in self.useful(weights).items()
-        ]  # fmt: skip
-        settings = decisive(self.extraction, self.grid, self.checks)
-        setting = setting_words(self.reading, self.network, self.extraction, self.grid)
-        return Cell(
-            kind="probes", asked={"networks": networks, "probes": list(self.probes), **settings},
-            labels={"dataset": self.data.name, "arch": arch, "weights": weights, "setting": setting},
+            {"network": arm.identity, "data": self.identity.of(arm.data), "seed": seed} for seed, arm in arms.items()
+        ]
+        setting = setting_words(self.setup.reading, self.setup.network, self.setup.extraction, self.grid)
+        cell = Cell(
+            kind="probes",
+            asked={
+                "networks": networks, "probes": list(self.probes),
+                **decisive(self.setup.extraction, self.grid, self.checks),
+            },
+            labels={
+                "dataset": self.data.name, "arch": next(iter(arms.values())).origin["arch"], "weights": weights,
+                "setting": setting,
+            },
         )  # fmt: skip
+        self.arms[cell] = arms
+        return cell
 
     def work(self, cell: Cell) -> Outcome:
         """Features of every seed, and their probes."""
-        arch, weights = cell.labels["arch"], cell.labels["weights"]
-        features = {
-            seed: features_of(arch, weights, self.data.redraw(seed), drawn, self.network, self.extraction, self.cache)
-            for seed, drawn in self.useful(weights).items()
-        }
-        outcome = probed(features, self.probes, self.grid, self.checks, probing_device(self.extraction.device))
+        features = {seed: arm.features for seed, arm in self.arms[cell].items()}
+        device = probing_device(self.setup.extraction.device)
+        outcome = probed(features, self.probes, self.grid, self.checks, device)
         if skipped := len(self.data.skipped):
             outcome.rows.append(make_row(study=STUDY, metric="skipped_images", value=skipped))
         return outcome
@@ -258,49 +261,24 @@ def audited(data: Dataset, cache: Path) -> list[Finding]:
     return findings
 
 
-def _settled(job: _Job, archs: Sequence[str], earlier: Sequence[Run]) -> Extraction:
+def _settled(job: _Job, archs: "Sequence[str | Backbone]", earlier: Sequence[Run]) -> Extraction:
     """What `auto` means for several networks, which are compared and so read alike: settled by the largest of them."""
-    open_questions = [name for name in SETTLED if getattr(job.extraction, name) == "auto"]
-    if len(set(archs)) == 1 or not open_questions:
-        return job.extraction
+    extraction = job.setup.extraction
+    if len(set(archs)) == 1 or all(getattr(extraction, name) != "auto" for name in SETTLED):
+        return extraction
     if earlier:
-        return replace(job.extraction, **earlier[-1].facts["read"])
-    from probe.backbones import backbone
+        return replace(extraction, **earlier[-1].facts["read"])
     from probe.features.reader import settle
 
-    size = job.network.image_size or job.data.image_size
-    settings = asdict(replace(job.network, image_size=size))
-    macs = max(backbone(arch, "scratch", **settings).tap(-1).macs or 0 for arch in set(archs))
-    return settle(job.extraction, len(job.data) * macs, pick_device(job.extraction.device))
+    nets = [arm_of(arch, "scratch", job.data, job.setup).net for arch in set(archs)]
+    macs = max(net.tap(-1).macs or 0 for net in nets)
+    return settle(extraction, len(job.data) * macs, pick_device(extraction.device))
 
 
 def _read_unlike(entries: Sequence[Entry]) -> bool:
     """Whether networks of one run were read in different precision."""
     requests = [network["request"] for entry in entries for network in entry.facts["networks"]]
     return len({(request.get("dtype"), request.get("compiled")) for request in requests}) > 1
-
-
-def for_each_arm(
-    archs: Sequence[str], weights: Sequence[str], make: Callable[[str, str], Made]
-) -> tuple[dict[tuple[str, str], Made], list[dict[str, str]]]:
-    """What `make` gives for every network with every set of weights, and the arms that were skipped.
-
-    Without `weights` they are pretrained and scratch, and pretrained ones that cannot be had are skipped, loudly. Asked
-    for by name it is a ProbeError, and so is nothing left.
-    """
-    found: dict[tuple[str, str], Made] = {}
-    skipped: list[dict[str, str]] = []
-    for arch, source in product(dict.fromkeys(archs), dict.fromkeys(weights or DEFAULT_WEIGHTS)):
-        try:
-            found[arch, source] = make(arch, source)
-        except Unreachable as error:
-            if weights:
-                raise ProbeError(f"{error}; {_how_to_get(arch)}") from None
-            log.warning("SKIPPED %s with pretrained weights: %s. %s", arch, error, _how_to_get(arch))
-            skipped.append({"arch": arch, "weights": source, "reason": str(error)})
-    if not found:
-        raise ProbeError(f"no network is left to probe: {skipped[0]['reason']}")
-    return found, skipped
 
 
 def run_features(
@@ -335,7 +313,7 @@ def run_features(
     solver = probing_device(device)
     work = partial(_probed_cell, cells, probes, grid, checks, solver)
     entries = complete(record, list(cells), work, doing="networks")
-    return Study(data, list(map(Arm, entries)), [], tuple(dict.fromkeys(probes)), grid, facts, record)
+    return Study(data, list(map(ProbedArm, entries)), [], tuple(dict.fromkeys(probes)), grid, facts, record)
 
 
 def _given_cell(arm: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, checks: Checks) -> Cell:
@@ -384,11 +362,4 @@ def _describe_data(data: Dataset) -> None:
         len(data.classes),
         data.task,
         drawn,
-    )
-
-
-def _how_to_get(arch: str) -> str:
-    return (
-        f"Run once where the network is reachable and copy the download cache here, or pass a file: "
-        f"--arch {arch} --weights FILE.safetensors"
     )

@@ -1,18 +1,20 @@
 """What a study asks, as plain values: the identity of data, networks and settings; and what is not the default."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from probe.backbones import Networks, NetworkSpec
 from probe.base.files import digest_of
-from probe.base.lookup import is_file
 from probe.base.runtime import versions
 from probe.cache.requests import data_fingerprint
 from probe.data import Dataset, FileHashes
-from probe.features.named import published_file
-from probe.settings import Network, Tuning
+from probe.settings import Tuning
 from probe.settings.training import reads
+
+if TYPE_CHECKING:
+    from probe.backbones import Backbone
 
 
 def decisive(*settings: Any) -> dict[str, dict[str, Any]]:
@@ -61,21 +63,22 @@ def _word(value: Any) -> str:
     return str(value)
 
 
-def network_identity(
-    arch: str, weights: str, seed: int, network: Network, size: int | None, cache: Path
-) -> dict[str, Any]:
+def network_identity(spec: NetworkSpec, cache: Path, networks: Networks) -> dict[str, Any]:
     """What decides the numbers of a network, without building it where its weights are on this machine.
 
     Raises Unreachable for weights that cannot be had.
     """
-    settings = asdict(replace(network, image_size=size))
-    if weights == "scratch":
-        return {"arch": arch, "weights": f"seed {seed}", **settings, "versions": versions()}
-    file = Path(weights) if is_file(weights) else published_file(arch, weights)
-    if file is None:
-        from probe.backbones import backbone
 
-        backbone(arch, weights, seed=seed, **settings)  # which fetches them
-        file = published_file(arch, weights)
-    content = FileHashes(cache).hash([file])[0] if file else weights
-    return {"arch": arch, "weights": content, **settings, "versions": versions()}
+    def known() -> dict[str, Any] | None:
+        return spec.identity(lambda file: FileHashes(cache).hash([file])[0])
+
+    identity = known()
+    if identity is None:
+        net = networks(spec)  # which fetches the weights
+        identity = known() or built_identity(net)
+    return identity
+
+
+def built_identity(net: "Backbone") -> dict[str, Any]:
+    """What decides the numbers of a network that is there already: its origin, and the hash of its weights."""
+    return {**net.describe(), "state": net.weights_hash(), "versions": versions()}

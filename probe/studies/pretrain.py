@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from probe.backbones import Networks, NetworkSpec
 from probe.base.runtime import default_folder
 from probe.data import Dataset, dataset
 from probe.records.cell import Cell, Outcome
@@ -71,8 +72,8 @@ def _cell(
     arch: str, data: Dataset, weights: str, seed: int, network: Network, training: Training, cache: Path,
     reading: Reading,
 ) -> Cell:  # fmt: skip
-    drawn = seed if weights == "scratch" else 0
-    identity = network_identity(arch, weights, drawn, network, network.image_size or data.image_size, cache)
+    spec = NetworkSpec.of(network, arch, weights, seed).sized(data.image_size)
+    identity = network_identity(spec, cache, Networks())
     setting = setting_words(reading, network, training)
     return Cell(
         kind="pretrained", keeps=True,

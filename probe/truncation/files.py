@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from probe.backbones import Origin, Preprocessing, backbone
+from probe.backbones import Origin, Preprocessing
 from probe.backbones.catalog import find_source
 from probe.backbones.cost import blank_images, latency
 from probe.backbones.state_dicts import check_fit, hash_tensors
@@ -142,13 +142,11 @@ def _rebuild(card: Mapping[str, Any]) -> Truncated:
     """The network that a card describes, with weights that mean nothing."""
     sizes, source = card["preprocessing"], card["source"]
     preprocessing = Preprocessing(**{**sizes, "mean": tuple(sizes["mean"]), "std": tuple(sizes["std"])})
-    arch, level, modules = card["arch"], card["level"], tuple(card["modules"])
-    size = preprocessing.image_size
-    net = backbone(arch, "scratch", level=level, image_size=size, crop=preprocessing.crop, modules=modules)
     origin = Origin(
-        arch=arch, weights=source["weights"], seed=source["seed"], level=level, preprocessing=preprocessing,
-        modules=modules,
+        arch=card["arch"], weights=source["weights"], seed=source["seed"], level=card["level"],
+        preprocessing=preprocessing, modules=tuple(card["modules"]),
     )  # fmt: skip
+    net = origin.from_scratch().build()
     trunk = halve_top(net.cut(card["tap"]), card.get("halved", 0))
     trunk.origin = origin
     settings, task = Head(**card["head"]), read_task(card["task"], card["classes"])

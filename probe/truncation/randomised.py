@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from probe.backbones import backbone
 from probe.truncation.heads import make_head
 from probe.truncation.model import Truncated
 from probe.truncation.slimming import halve_top
@@ -14,12 +13,7 @@ from probe.truncation.slimming import halve_top
 
 def drawn_again(model: Truncated, seed: int) -> dict[str, Tensor]:
     """The trunk's tensors as its architecture draws them. Raises ProbeError when it cannot be built anew."""
-    origin = model.trunk.origin
-    sizes = origin.preprocessing
-    net = backbone(
-        origin.arch, "scratch", seed=seed, level=origin.level, image_size=sizes.image_size, crop=sizes.crop,
-        modules=origin.modules,
-    )  # fmt: skip
+    net = model.trunk.origin.from_scratch(seed).build()
     return halve_top(net.cut(model.tap), model.halved, seed).weights()
 
 
