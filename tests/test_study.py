@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import probe
+from probe.backbones import NetworkSpec
 from probe.commands import main
 from probe.data.images import ImageArrays
 from probe.features import Features
@@ -27,6 +28,7 @@ from probe.records.record import Record
 from probe.records.rows import COLUMNS, frame, make_row, read_rows
 from probe.scoring.trials import whole_trial
 from probe.settings import Extraction, Network, ProbeGrid
+from probe.settings.networks import LEVELS
 from probe.studies.layerwise import Study, run_layerwise
 from probe.studies.layerwise_words import summary_lines
 
