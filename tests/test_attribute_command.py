@@ -169,12 +169,12 @@ def test_a_mask_is_one_images_and_an_image_has_one_mask(tmp_path: Path) -> None:
     assert np.flatnonzero(masks_of("01.png").known).tolist() == [2]  # the whole name of an image
     assert masks_of("mal/00.png", "ben/00.bmp", "01.png", "x/01.png").known.all()
     for names, message in (
-        (("00.png",), r"'00.png' in .* may be the mask of 'mal/00.png' or of 'ben/00.png': name masks by the whole"),
+        (("00.png",), r"'00.png' in .* fits both 'mal/00.png' and 'ben/00.png': name masks by the whole"),
         (("ben/00.png", "ben/00.bmp"), r"has two masks of 'ben/00.png', 'ben/00.bmp' and 'ben/00.png': leave one"),
     ):
         with pytest.raises(ProbeError, match=message):
             masks_of(*names)
-    with pytest.raises(ProbeError, match=r"'00' in .* may be the mask of 'mal/00.png' or"):
+    with pytest.raises(ProbeError, match=r"'00' in .* fits both 'mal/00.png' and"):
         find_masks(write_boxes(tmp_path, "00,0,0,2,3"), data)
     again = find_masks(write_boxes(tmp_path, "00,0,0,2,3"), named("a/00.png", "a/00.png", "b"))
     assert np.flatnonzero(again.known).tolist() == [0, 1]
@@ -213,8 +213,8 @@ def test_masks_that_do_not_fit_are_told(things: Path, tmp_path: Path) -> None:
             write_boxes(tmp_path, "99,0,0,1,1"), data
         ),
         "has the columns file, x, y: give": lambda: find_masks(write_boxes(tmp_path, "00,1,2", head="file,x,y"), data),
-        "a corner in .* is no number: in line 2 x0 is 'a'": lambda: find_masks(tmp_path / "text.csv", data),
-        "a corner in .* is no number: in line 4 x1 is empty": lambda: find_masks(tmp_path / "empty.csv", data),
+        "a corner in .* is not a number: in line 2 x0 is 'a'": lambda: find_masks(tmp_path / "text.csv", data),
+        "a corner in .* is not a number: in line 4 x1 is empty": lambda: find_masks(tmp_path / "empty.csv", data),
         "in line 2 y1 is 'inf'": lambda: find_masks(write_boxes(tmp_path, "00,0,0,1,inf"), data),
         "0,0,1000.*,4, is not in its": lambda: find_masks(write_boxes(tmp_path, "00,0,0,1e30,4"), data).load(0),
         "mask of 'images/00.png' is 5 x 5 pixels, the image 48 x 32": lambda: broken.load(0),

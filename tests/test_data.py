@@ -554,7 +554,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "file name too long": (written("m.csv", b"file,label\n" + b"x" * 5000 + b",a\n"), "which is not there"),
     "one class": (csv("label", ["a"] * 20), "only the class 'a'; .*at least two"),
     "no label anywhere": (csv("labels", [""] * 20), "no label at all"),
-    "unknown split": (csv("label,split", [f"{x},holdout" for x in AB]), "split 'holdout'; known are train, val, test"),
+    "unknown split": (csv("label,split", [f"{x},holdout" for x in AB]), "unknown split 'holdout'; choose from train"),
     "train alone": (csv("label,split", [f"{x},train" for x in AB]), "incomplete .*val, test"),
     "no test": (csv("label,split", [f"{x},{s}" for x in "ab" for s in ("train", "val")]), "incomplete .*test"),
     "no train": (csv("label,split", [f"{x},{s}" for x in "ab" for s in ("test", "val")]), "incomplete .*train"),
@@ -640,7 +640,7 @@ def test_uneven_groups_leave_most_to_train() -> None:
 def test_a_class_is_not_called_as_an_average_is(tmp_path: Path, name: str) -> None:
     blank, ids = ImageArrays([grey(6)]), list("abcdef")
     for labels in (np.arange(6) % 2, np.eye(2, dtype=np.int64)[np.arange(6) % 2]):
-        with pytest.raises(ProbeError, match=f"t has a class '{name}', which the averages .* rename the class"):
+        with pytest.raises(ProbeError, match=f"t has a class '{name}', but that is the name of an average .* rename the class"):
             make_dataset("t", blank, ids, labels, ["disc", name])
     for kind in ("disc", name):
         (tmp_path / kind).mkdir()

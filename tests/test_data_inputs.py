@@ -89,7 +89,7 @@ def test_labels_that_are_not_clear(tmp_path: Path, head: str, row: str, words: s
 def test_a_label_that_nobody_has_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "probe"):
         dataset(manifest(tmp_path, "a,b,c", ["1,0,", "0,-1,0"] * 10))
-    assert caplog.messages == ["m: no image is known to have 'b', 'c', so nothing can be learnt of it"]
+    assert caplog.messages == ["m: no image is known to have 'b', 'c', so it cannot be learnt"]
 
 
 def test_the_unknown_are_not_spread_as_present() -> None:
@@ -243,7 +243,7 @@ def test_medmnist_from_a_real_file(shared: Path, home: Path, monkeypatch: pytest
         ("medmnist:organmnist3d", None, "unknown MedMNIST data set 'organmnist3d'"),  # volumes
         ("medmnist:breastmnist", 32, "size is 32; breastmnist comes in 28, 64, 128, 224 pixels"),
         ("medmnist:breastmnist", None, r"is not at '.*breastmnist\.npz' and cannot be fetched: .*without a network"),
-        ("digits", 28, "size picks a version of a medmnist: data set; 'digits' is none"),
+        ("digits", 28, "size is for medmnist: data sets alone, and 'digits' is not one; leave it out"),
         ("torchvision:MNIS", None, "unknown torchvision data set 'MNIS'; did you mean 'MNIST'"),
         ("torchvision:CIFAR10", None, "can neither be read from '.*CIFAR10' nor fetched: .*without a network"),
     ],

@@ -445,10 +445,10 @@ def test_the_first_time_point_and_flat_volumes(tmp_path: Path, caplog: pytest.Lo
     ("where", "words"),
     [
         ("#slice=4", "axis 2 has the slices 0 to 3"),
-        ("#axis=3", "names no slice"),
-        ("#slice=-1", "names no slice"),
-        ("#time=1", "names no slice"),
-        ("#slice=x", "names no slice"),
+        ("#axis=3", "does not name a slice"),
+        ("#slice=-1", "does not name a slice"),
+        ("#time=1", "does not name a slice"),
+        ("#slice=x", "does not name a slice"),
     ],
 )
 def test_a_slice_that_is_not_there(tmp_path: Path, where: str, words: str) -> None:

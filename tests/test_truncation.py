@@ -443,7 +443,7 @@ ERRORS: dict[str, tuple[Sequence[str], str]] = {
     "no card": (["predict", "plain.safetensors", "x"], "holds tensors but no card"),
     "no images": (["predict", "good.safetensors", "gone"], "no images at 'gone': give image files"),
     "no image in a folder": (["predict", "good.safetensors", "empty"], "'empty' holds no images"),
-    "size": (["predict", "good.safetensors", "file", "--size", "64"], "size picks a version of a medmnist: data set"),
+    "size": (["predict", "good.safetensors", "file", "--size", "64"], "size is for medmnist: data sets alone"),
     "not an image": (["predict", "good.safetensors", "file"], "'file' is not an image that Pillow can read"),
     "not there": (["predict", "good.safetensors", "m.csv"], r"names 'gone\.png', which is not there"),
     "table in the way": (["predict", "good.safetensors", "x", "--out", "file/t.csv"], "cannot write probabilities to"),

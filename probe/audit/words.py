@@ -29,10 +29,10 @@ def audit_lines(audit: Audit) -> list[str]:
 
 def advice(data: Dataset) -> str:
     """What to do about leakage."""
-    mend = "leave the splits out" if not data.drawn else "they are drawn anew"
+    fix = "leave the splits out" if not data.drawn else "splits are then drawn again"
     return (
         "Copies keep together when a manifest gives them one name in the column 'group' "
-        f"(audit.csv has one in 'copies'); {mend}, and no group is torn."
+        f"(audit.csv has one in 'copies'); {fix}, and no group is torn."
     )
 
 

@@ -57,7 +57,7 @@ def dataset(
     if not name:
         raise ProbeError(f"no data were named: give {FORMS}")
     if size is not None and not name.startswith(MEDMNIST):
-        raise ProbeError(f"size picks a version of a {MEDMNIST} data set; '{name}' is none")
+        raise ProbeError(f"size is for {MEDMNIST} data sets alone, and '{name}' is not one; leave it out")
     path = Path(source)
     if not _exists(path) and (name == "digits" or name.startswith((MEDMNIST, TORCHVISION))):
         return _named(name, size, seed)

@@ -54,7 +54,7 @@ def find_masks(path: Path, data: Dataset) -> Masks:
 
     A mask's name, and `file` in the table, is that of the image, whatever the suffix, or the end of its path. `x1` and
     `y1` are the first column and row outside of the box. Several boxes of one file are taken together. Raises
-    ProbeError when there are masks for none of the images, two for one, or one for two; how many have none is told.
+    ProbeError when there are masks for none of the images, two for one, or one for two. How many have none is logged.
     """
     if path.is_dir():
         found: Mapping[str, Path | Boxes] = {file.relative_to(path).as_posix(): file for file in images_in(path)}
@@ -86,7 +86,7 @@ def _match(path: Path, ids: Sequence[str], names: Sequence[str]) -> dict[int, st
             raise ProbeError(f"'{path}' has two masks of '{image}', '{first}' and '{others[0]}': leave one of them")
         if owner.setdefault(first, image) != image:
             raise ProbeError(
-                f"'{first}' in '{path}' may be the mask of '{owner[first]}' or of '{image}': name masks by the whole "
+                f"'{first}' in '{path}' fits both '{owner[first]}' and '{image}': name masks by the whole "
                 "path of their image, and images by more than their suffix"
             )
         matched[index] = first
@@ -125,7 +125,7 @@ def _numbers(path: Path, corners: pd.DataFrame) -> pd.DataFrame:
         empty = corners.isna().to_numpy()[row, column]
         shown = "is empty" if empty else f"is '{corners.to_numpy(object)[row, column]}'"
         line = corners.index[row] + 2
-        raise ProbeError(f"a corner in '{path}' is no number: in line {line} {corners.columns[column]} {shown}")
+        raise ProbeError(f"a corner in '{path}' is not a number: in line {line} {corners.columns[column]} {shown}")
     return numbers
 
 

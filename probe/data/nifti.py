@@ -101,6 +101,6 @@ def _wanted(place: Path) -> tuple[int, int | None]:
             raise ValueError
     except ValueError:
         raise ProbeError(
-            f"'{place}' names no slice; write #axis=0, 1 or 2 and slice=0, 1, ... as #axis=2&slice=40"
+            f"'{place}' does not name a slice; write axis (0, 1, 2) and slice (0, 1, ...) as in #axis=2&slice=40"
         ) from None
     return axis, index

@@ -49,7 +49,7 @@ def draw_folds(strata: NDArray[np.int64], groups: NDArray[np.str_] | None, count
     units = len(strata) if groups is None else len(np.unique(groups))
     if units < count:
         what = "images" if groups is None else "groups"
-        raise ProbeError(f"{units} {what} are too few to be spread over {count} parts")
+        raise ProbeError(f"{units} {what} are too few to be split into {count} parts")
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     folds = np.zeros(len(strata), dtype=np.int64)
     with warnings.catch_warnings():

@@ -162,7 +162,9 @@ def make_dataset(
 def _check_labels(name: str, labels: NDArray[np.int64], task: Task) -> None:
     taken = next((each for each in task.names if each in AVERAGES), None)
     if taken is not None:
-        raise ProbeError(f"{name} has a class '{taken}', which the averages over classes are called; rename the class")
+        raise ProbeError(
+            f"{name} has a class '{taken}', but that is the name of an average over classes; rename the class"
+        )
     task.check_shown(labels, name)
 
 
@@ -170,7 +172,7 @@ def _split_name(given: str, name: str) -> str:
     known = {"": "", "training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
     split = known.get(given.strip().lower(), given.strip().lower())
     if split not in ("", *SPLITS):
-        raise ProbeError(f"{name} names a split '{given}'; known are {', '.join(SPLITS)}")
+        raise ProbeError(f"{name} has an unknown split '{given}'; choose from {', '.join(SPLITS)}")
     return split
 
 
@@ -183,6 +185,6 @@ def _check_groups(data: Dataset) -> None:
     if len(torn):
         raise TornGroups(
             f"{data.name}: {len(torn)} groups lie in more than one split ('{torn[0]}' for one), so scores would be "
-            "too good; mend the splits, or leave them out and they are drawn by group",
+            "too good; correct the splits, or leave them out: then they are drawn by group",
             data,
         )

@@ -34,7 +34,7 @@ def find_images(
         table = dataset(sources[0], cache=cache, **asdict(reading))
         return table.ids.tolist(), table.images
     if reading.size is not None:
-        raise ProbeError(f"size picks a version of a {MEDMNIST} data set; '{sources[0]}' is none")
+        raise ProbeError(f"size is for {MEDMNIST} data sets alone, and '{sources[0]}' is not one; leave it out")
     found = [pair for source in sources for pair in _listed(Path(source), len(sources) == 1, reading)]
     if not found:
         raise ProbeError(f"no images were named: give {FORMS}")
