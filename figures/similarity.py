@@ -43,7 +43,7 @@ Panel = tuple[str, str, pd.DataFrame]  # two arms, and a row per two of their ta
 def heatmaps(table: pd.DataFrame, title: str = "") -> list[Figure]:
     """Figures of a page's width at most: a panel per two arms, side by side where that leaves room for every name.
 
-    More than fill a page go on the next. Of more taps than there is room for, about 60, every so-manieth is named.
+    More than fill a page go on the next. Of more taps than there is room for, about 60, every k-th is named.
     """
     table, title = _told_once(table, title)
     panels: list[Panel] = [(str(a), str(b), part) for (a, b), part in table.groupby(["arm_a", "arm_b"], sort=False)]

@@ -1,4 +1,4 @@
-"""What a network starts from: weights drawn anew, and the head of a linear probe."""
+"""What a network starts from: re-initialised weights, and the head of a linear probe."""
 
 from dataclasses import replace
 

@@ -19,7 +19,7 @@ class State:
     """How one stage, or the head, starts and is trained.
 
     `weights`: "given", those of the model; "random", drawn as the architecture draws its own; "statistics",
-    normal with the given mean and variance of each tensor; "slim", halved in width and drawn anew, which can
+    normal with the given mean and variance of each tensor; "slim", halved in width and re-initialised, which can
     only be the stages up to the cut, and takes a new head; of the head also "probe". Its learning rate is
     `rate` times that of the run (0: frozen), of biases `bias` times more; `only` names what of it is trained.
     It is frozen before epoch `start`, the first being 1. `pull` is the strength of its pull to where it
@@ -191,7 +191,7 @@ def light_top(depth: int, tuning: Tuning) -> Parts:
 
 @_named("wt-st")
 def top_from_statistics(depth: int, tuning: Tuning) -> Parts:
-    """The `top_k` highest stages drawn anew, normal with the mean and variance of each given tensor; all trained.
+    """The `top_k` highest stages re-initialised, normal with the mean and variance of each given tensor; all trained.
 
     Raghu et al. 2019 (arXiv:1902.07208), "Mean Var" initialisation.
     """

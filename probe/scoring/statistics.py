@@ -47,7 +47,7 @@ def bootstrap_weights(
 def left_out_weights(rows: int, groups: Groups | None, most: int = 1000) -> RowWeights:
     """The rows with one unit, a row or a whole group, left out at a time: (units, rows), what `bca_interval` needs.
 
-    Of more than `most` units every so-manieth is left out together, which has the same skewness.
+    Of more than `most` units every `most`-th is left out together: that has the same skewness.
     """
     members = _members(rows, groups)
     blocks = members % min(most, int(members.max()) + 1)

@@ -1,4 +1,4 @@
-"""Truncated networks whose weights are drawn anew."""
+"""Truncated networks whose weights are re-initialised."""
 
 import copy
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def drawn_again(model: Truncated, seed: int) -> dict[str, Tensor]:
 
 
 def cascade(model: Truncated) -> Iterator[tuple[str, Truncated]]:
-    """A copy of which ever more is drawn anew, from the head down to the stem, and the name of the last part drawn.
+    """A copy of which ever more is re-initialised, from the head down to the stem, and the name of the last part drawn.
 
     It is the same object each time. From scratch weights others are drawn than those it has. Adebayo et al. 2018
     (arXiv:1810.03292), section 3.1, cascading randomization.
