@@ -640,7 +640,7 @@ def test_uneven_groups_leave_most_to_train() -> None:
 def test_a_class_is_not_called_as_an_average_is(tmp_path: Path, name: str) -> None:
     blank, ids = ImageArrays([grey(6)]), list("abcdef")
     for labels in (np.arange(6) % 2, np.eye(2, dtype=np.int64)[np.arange(6) % 2]):
-        with pytest.raises(ProbeError, match=f"t has a class '{name}', but that is the name of an average .* rename the class"):
+        with pytest.raises(ProbeError, match=f"t has a class '{name}', but that is the name of an .* rename the class"):
             make_dataset("t", blank, ids, labels, ["disc", name])
     for kind in ("disc", name):
         (tmp_path / kind).mkdir()

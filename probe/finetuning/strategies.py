@@ -200,7 +200,7 @@ def top_from_statistics(depth: int, tuning: Tuning) -> Parts:
 
 @_named("tf")
 def halved_top(depth: int, tuning: Tuning) -> Parts:
-    """Transfusion: the `top_k` highest stages halved in width and drawn anew, the others as given; all trained.
+    """Transfusion: the `top_k` highest stages halved in width and re-initialised, the others as given; all trained.
 
     Raghu et al. 2019 (arXiv:1902.07208), section 5. For convolutional networks; see `halve_top`.
     """
