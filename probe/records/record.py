@@ -55,7 +55,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A cell as it is recorded: done, or failed with an `error`. A run gives it its labels."""
+    """A cell as recorded: done, or failed with an `error`. `stored` names its arrays; a run gives it its labels."""
 
     digest: str
     kind: str
@@ -64,6 +64,7 @@ class Entry:
     facts: Mapping[str, Any]
     seconds: float
     error: str | None = None
+    stored: Sequence[str] = ()
     labels: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = field(default=None, repr=False)
 
@@ -78,25 +79,24 @@ class Entry:
     @cached_property
     def arrays(self) -> "Mapping[str, np.ndarray[Any, Any]]":
         """Its arrays by name, each read when it is asked for. Raises ProbeError where they are damaged."""
-        return {} if self.folder is None else _Arrays(self.folder / f"{self.digest}.npz")
+        return _Arrays(self.folder / f"{self.digest}.npz", self.stored) if self.folder else {}
 
 
 class _Arrays(Mapping[str, Any]):
     """The arrays of an .npz, each read when it is asked for."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.path, self.names = path, names
 
     def __getitem__(self, name: str) -> Any:
         with self._open() as file:
             return file[name]
 
     def __iter__(self) -> Iterator[str]:
-        with self._open() as file:
-            return iter(list(file.files))
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return len(self.names)
 
     def _open(self) -> Any:
         import numpy as np
@@ -145,7 +145,10 @@ class Record:
         if digest not in self._entries and self.folder:
             path = self.folder / CELLS / f"{digest}.json"
             try:
-                self._entries[digest] = Entry(**read_signed(path), folder=path.parent)
+                entry = Entry(**read_signed(path), folder=path.parent)
+                if entry.stored and not path.with_suffix(".npz").is_file():
+                    raise Damaged(path.with_suffix(".npz"))
+                self._entries[digest] = entry
             except FileNotFoundError:
                 return None
             except (OSError, Damaged, TypeError):
@@ -202,7 +205,9 @@ class Record:
         return [str(self.folder / name) for name in tables]
 
     def _keep(self, cell: Cell, arrays: "Mapping[str, np.ndarray[Any, Any]]", **known: Any) -> Entry:
-        content = plain({"digest": cell.digest, "kind": cell.kind, "asked": cell.asked, **known})
+        content = plain(
+            {"digest": cell.digest, "kind": cell.kind, "asked": cell.asked, "stored": list(arrays), **known}
+        )
         content["facts"]["versions"] = versions()
         if self.folder is None or not self._writes:
             entry = Entry(**content)
