@@ -8,7 +8,7 @@ from typing import Any
 
 _HOMES = {
     "Backbone": "probe.backbones",
-    "Checks": "probe.settings",
+    "Controls": "probe.settings",
     "Classes": "probe.tasks",
     "Dataset": "probe.data",
     "Extraction": "probe.settings",
@@ -24,6 +24,7 @@ _HOMES = {
     "Tuning": "probe.settings",
     "attribute": "probe.studies.attribution",
     "backbone": "probe.backbones",
+    "check": "probe.studies.check",
     "dataset": "probe.data",
     "embed": "probe.studies.embedding",
     "extract": "probe.features",

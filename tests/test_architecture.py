@@ -100,9 +100,9 @@ def test_every_folder_has_a_rank() -> None:
 
 def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
-        "Backbone", "Checks", "Classes", "Dataset", "Extraction", "Features", "Labels", "LinearProbe", "MLPProbe",
+        "Backbone", "Controls", "Classes", "Dataset", "Extraction", "Features", "Labels", "LinearProbe", "MLPProbe",
         "NetworkSpec", "ProbeError", "ProbeGrid", "Task", "Training", "Tuning",
-        "attribute", "backbone", "dataset", "embed", "extract", "finetune", "layerwise", "load", "make_features",
+        "attribute", "backbone", "check", "dataset", "embed", "extract", "finetune", "layerwise", "load", "make_features",
         "read_features", "save", "similarity", "truncate",
     }  # fmt: skip
     for name in probe.__all__:

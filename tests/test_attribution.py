@@ -31,7 +31,7 @@ from analysis.attribution import (
     pointing_game,
     raw_maps,
 )
-from analysis.attribution.checks import area
+from analysis.attribution.sanity import area
 from analysis.attribution.tables import long_rows, summary, with_differences
 from probe.backbones import Backbone, Layout, Tap
 from probe.base.errors import ProbeError

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from helpers import FAST, SMALL, shapes_data
 from sklearn.metrics import roc_auc_score
 
+import probe
 from figures.probe_and_trained import probe_and_trained
 from probe import finetuning
 from probe.backbones import NetworkSpec
@@ -17,13 +18,13 @@ from probe.base.errors import ProbeError
 from probe.commands import main
 from probe.records.record import Record
 from probe.records.rows import read_rows
-from probe.studies.check import cell_table, run_check
+from probe.studies.check import cell_table
 
 
 def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = shapes_data(90)
     asked: dict[str, Any] = {"taps": [0, 2, 4], "seeds": [0], "out": tmp_path, "network": SMALL, "training": FAST}
-    found = run_check("resnet10t", ["scratch"], data, **asked)
+    found = probe.check("resnet10t", ["scratch"], data, **asked)
     assert found.taps == [tap.name for tap in found.study.arms[0].taps][::2]
     assert [(cell["tap"], cell["strategy"]) for cell in found.cells] == [(tap, "ftl") for tap in found.taps]
     ((weights, strategy, verdict),) = found.verdicts
@@ -42,12 +43,12 @@ def test_trained_networks_are_kept_and_compared_with_probes(tmp_path: Path, monk
     before = {path: path.read_bytes() for path in (tmp_path / "cells").iterdir()}
     monkeypatch.setattr(finetuning, "finetune", None)  # a second run trains nothing, and builds nothing
     monkeypatch.setattr(NetworkSpec, "build", None)
-    again = run_check("resnet10t", ["scratch"], data, **asked)
+    again = probe.check("resnet10t", ["scratch"], data, **asked)
     assert str(again.verdicts) == str(found.verdicts)  # NaN is not equal to itself
     assert same_cells(again.cells, found.cells)
     assert {path: path.read_bytes() for path in (tmp_path / "cells").iterdir()} == before
     with pytest.raises(TypeError):  # other settings are other networks
-        run_check("resnet10t", ["scratch"], data, **asked | {"seeds": [1]})
+        probe.check("resnet10t", ["scratch"], data, **asked | {"seeds": [1]})
 
 
 def same_cells(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> bool:
@@ -64,16 +65,15 @@ def test_a_network_is_built_once_for_every_seed(tmp_path: Path, monkeypatch: pyt
         return real(spec)
 
     data, asked = shapes_data(60), {"taps": [0, 2, 4], "seeds": [0, 1], "network": SMALL, "training": FAST}
-    run_check("resnet10t", ["scratch"], data, out=tmp_path / "warm", **asked)  # its features are there from now on
     monkeypatch.setattr(NetworkSpec, "build", counted)
-    run_check("resnet10t", ["scratch"], data, out=tmp_path / "cold", **asked)
+    probe.check("resnet10t", ["scratch"], data, out=tmp_path, **asked)  # its features are not known either
     assert sorted(built) == [0, 1]
 
 
 def test_what_is_trained_is_recorded_with_settings_and_predictions(tmp_path: Path) -> None:
     data = shapes_data(90)
     asked: dict[str, Any] = {"taps": [0, 2, 4], "seeds": [0], "out": tmp_path, "network": SMALL, "training": FAST}
-    found = run_check("resnet10t", ["scratch"], data, **asked)
+    found = probe.check("resnet10t", ["scratch"], data, **asked)
     entry = next(entry for entry in Record(tmp_path).entries("check") if entry.kind == "trained")
     assert entry.asked["Training"]["lr"] == FAST.lr
     assert entry.asked["Training"]["epochs"] == 1
@@ -98,19 +98,19 @@ def test_a_network_that_fails_is_recorded_and_the_rest_goes_on(tmp_path: Path, m
     asked: dict[str, Any] = {"taps": [0, 2, 4], "seeds": [0], "out": tmp_path, "network": SMALL, "training": FAST}
     monkeypatch.setattr(finetuning, "finetune", failing)
     with pytest.raises(ProbeError, match=r"1 of 3 cells failed, the others are kept; .*layer2.0.*: the loss is nan"):
-        run_check("resnet10t", ["scratch"], shapes_data(60), **asked)
+        probe.check("resnet10t", ["scratch"], shapes_data(60), **asked)
     told = CliRunner().invoke(main, ["results", str(tmp_path)])
     assert told.stdout.count("done") == 3  # the probes, and two networks
     assert "failed: the loss is nan at step 1" in told.stdout
     monkeypatch.setattr(finetuning, "finetune", real)
-    assert len(run_check("resnet10t", ["scratch"], shapes_data(60), **asked).cells) == 3
+    assert len(probe.check("resnet10t", ["scratch"], shapes_data(60), **asked).cells) == 3
 
 
 def test_a_damaged_cell_is_named_and_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked: dict[str, Any] = {"taps": [0, 2, 4], "seeds": [0], "out": tmp_path, "network": SMALL, "training": FAST}
-    first = run_check("resnet10t", ["scratch"], shapes_data(60), **asked)
+    first = probe.check("resnet10t", ["scratch"], shapes_data(60), **asked)
     digest = next(entry.digest for entry in first.entries if entry.labels["tap"] == "stem")
     file = tmp_path / "cells" / f"{digest}.json"
     whole = file.read_bytes()
@@ -130,7 +130,7 @@ def test_a_damaged_cell_is_named_and_computed_again(
         return real(model, *given, **options)
 
     monkeypatch.setattr(finetuning, "finetune", counted)
-    again = run_check("resnet10t", ["scratch"], shapes_data(60), **asked)
+    again = probe.check("resnet10t", ["scratch"], shapes_data(60), **asked)
     assert trained == ["stem"]
     np.testing.assert_array_equal(again.cells[0]["draws"], first.cells[0]["draws"])
 
@@ -138,17 +138,17 @@ def test_a_damaged_cell_is_named_and_computed_again(
 def test_fewer_than_three_taps_are_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetuning, "finetune", None)
     with pytest.raises(ProbeError, match="2 taps say nothing of an order; take at least 3 of stem"):
-        run_check(
+        probe.check(
             "resnet10t", ["scratch"], shapes_data(60), taps=["stem", "-1"], out=tmp_path, network=SMALL, training=FAST
         )
     with pytest.raises(ProbeError, match="unknown tap 'layer9'"):
-        run_check("resnet10t", ["scratch"], shapes_data(60), taps=["layer9"], out=tmp_path, network=SMALL)
+        probe.check("resnet10t", ["scratch"], shapes_data(60), taps=["layer9"], out=tmp_path, network=SMALL)
 
 
 def test_what_leaves_nothing_to_train_is_told_before_probing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("probe.studies.check.run_layerwise", None)
     with pytest.raises(ProbeError, match="scratch weights are trained with ftl alone, .* with lp, top-k; add"):
-        run_check("resnet10t", ["scratch"], shapes_data(60), strategies=["lp", "top-k"], network=SMALL)
+        probe.check("resnet10t", ["scratch"], shapes_data(60), strategies=["lp", "top-k"], network=SMALL)
 
 
 @pytest.mark.usefixtures("print_quality")

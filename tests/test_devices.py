@@ -20,7 +20,7 @@ from probe.data.images import ImageArrays
 from probe.features import Features
 from probe.finetuning.devices import make_fabric
 from probe.probes import MLPSet, fit_mlps, layerwise
-from probe.settings import Batches, Checks, Extraction, MLPSetting, ProbeGrid, Training
+from probe.settings import Batches, Controls, Extraction, MLPSetting, ProbeGrid, Training
 from probe.studies.depth import sample_depths
 from probe.truncation import Truncated, truncate
 from probe.truncation.prediction import predict
@@ -62,8 +62,8 @@ def tiny_model() -> Truncated:
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("method", ["linear", "knn", "ncm"])
 def test_probes_with_controls_and_fewer_images(method: str, several: bool, there: str) -> None:
-    checks = Checks(control=("permuted", "noise"), permutations=1, n_train=("40",), subsets=1)
-    here, found = (layerwise(toy(several), [method], GRID, checks, device=device) for device in ("cpu", there))
+    controls = Controls(control=("permuted", "noise"), permutations=1, n_train=("40",), subsets=1)
+    here, found = (layerwise(toy(several), [method], GRID, controls, device=device) for device in ("cpu", there))
     pd.testing.assert_frame_equal(found, here, rtol=1e-6)
 
 

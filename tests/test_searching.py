@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from helpers import FAST, SMALL, shapes_data
 from test_check import same_cells
 
+import probe
 from probe import finetuning
 from probe.backbones import Layout, Tap
 from probe.base.errors import ProbeError
 from probe.commands import main
-from probe.studies.check import run_check
 from probe.studies.cut_search import search_cut, stage_ends
 
 SIZES = (16, 16, 16, 8, 8, 8, 4, 4, 4, 2, 2)
@@ -97,7 +97,7 @@ def test_a_search_misses_a_peak_far_from_the_ends_and_says_so() -> None:
 def test_a_check_searches_and_knows_what_was_trained_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = shapes_data(60)
     asked: dict[str, Any] = {"seeds": [0], "out": tmp_path, "network": SMALL, "training": FAST}
-    found = run_check("resnet10t", ["scratch"], data, search="two-stage", **asked)
+    found = probe.check("resnet10t", ["scratch"], data, search="two-stage", **asked)
     ((weights, strategy, search),) = found.searches
     assert (weights, strategy) == ("scratch", "ftl")
     assert search.trained == len(found.cells) == len(found.taps)
@@ -105,10 +105,10 @@ def test_a_check_searches_and_knows_what_was_trained_before(tmp_path: Path, monk
     best = max(found.cells, key=lambda cell: cell["val"])
     assert search.found == best["tap"]
     assert len(found.verdicts) == 1
-    every = run_check("resnet10t", ["scratch"], data, taps=range(5), **asked)
+    every = probe.check("resnet10t", ["scratch"], data, taps=range(5), **asked)
     assert not every.searches
     monkeypatch.setattr(finetuning, "finetune", None)  # from here on nothing is trained
-    again = run_check("resnet10t", ["scratch"], data, search="two-stage", **asked)
+    again = probe.check("resnet10t", ["scratch"], data, search="two-stage", **asked)
     ((*_, beside),) = again.searches
     assert same_cells(again.cells, found.cells)
     table = {cell["tap"]: cell for cell in every.cells}
@@ -118,9 +118,9 @@ def test_a_check_searches_and_knows_what_was_trained_before(tmp_path: Path, monk
     assert beside.regret is not None
     assert beside.regret.value == pytest.approx(lost)
     with pytest.raises(ProbeError, match="a two-stage search finds its taps itself; leave out 0, 1, 2"):
-        run_check("resnet10t", ["scratch"], data, search="two-stage", taps=[0, 1, 2], **asked)
+        probe.check("resnet10t", ["scratch"], data, search="two-stage", taps=[0, 1, 2], **asked)
     with pytest.raises(ProbeError, match="unknown search 'three-stage'; did you mean 'two-stage'"):
-        run_check("resnet10t", ["scratch"], data, search="three-stage", **asked)
+        probe.check("resnet10t", ["scratch"], data, search="three-stage", **asked)
 
 
 def test_the_command_tells_what_the_search_found(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from probe.commands import main
 from probe.features.named import features_of
 from probe.settings import Attribution, Batches, Extraction, Network
 from probe.studies.attribution import explain, probed_arms
-from probe.studies.check import run_check
 
 ARCH = "test_resnet"
 SMALL = Extraction(device="cpu", batch_size=32)
@@ -173,7 +172,7 @@ def test_a_check_builds_a_network_per_seed(
     built: list[NetworkSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def check() -> Any:
-        return run_check(
+        return probe.check(
             ARCH, ["scratch"], shapes_data(60), taps=[0, 2, 4], strategies=["ftl"], seeds=(0, 1), out=tmp_path,
             network=Network(image_size=32), training=FAST, cache=tmp_path / "cache",
         )  # fmt: skip

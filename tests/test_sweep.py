@@ -24,7 +24,7 @@ from probe.data import draw_folds, draw_order
 from probe.features import Features, make_features, read_features
 from probe.probes import layerwise, sweep
 from probe.scoring.trials import subset_trials, whole_trial
-from probe.settings import Checks, ProbeGrid
+from probe.settings import Controls, ProbeGrid
 from probe.studies.layerwise import run_features
 
 GRID = ProbeGrid(
@@ -129,8 +129,8 @@ def test_nothing_that_is_chosen_or_fitted_sees_the_test_split(
         make_features({tap: given_features[tap] for tap in given_features}, given_features.labels, **known),
         make_features(arrays, labels, **known),
     ]
-    checks = Checks(n_train=("60",), subsets=1)
-    before, after = (layerwise(each, [method], replace(GRID, folds=folds), checks) for each in pair)
+    controls = Controls(n_train=("60",), subsets=1)
+    before, after = (layerwise(each, [method], replace(GRID, folds=folds), controls) for each in pair)
     for rows in (before, after):
         assert (rows.split == "test").any()
     pd.testing.assert_frame_equal(before[before.split != "test"], after[after.split != "test"])
@@ -176,8 +176,8 @@ def test_subsets_are_nested_of_the_size_asked_and_differ_by_seed(given_features:
 
 
 def test_scores_from_fewer_images_are_those_of_a_probe_of_these_images(given_features: Features) -> None:
-    checks = Checks(n_train=("40", "100%"), subsets=2)
-    rows = layerwise(given_features, grid=GRID, checks=checks)
+    controls = Controls(n_train=("40", "100%"), subsets=2)
+    rows = layerwise(given_features, grid=GRID, controls=controls)
     sized = rows[rows.study == "training_size"]
     test = sized[(sized.split == "test") & (sized.tap == "block10") & (sized.metric == "auroc")]
     assert test["n_train"].value_counts().to_dict() == {40: 3, 128: 3}
@@ -202,8 +202,8 @@ def test_scores_from_fewer_images_are_those_of_a_probe_of_these_images(given_fea
 
 def test_what_learnt_nothing_scores_at_chance(tmp_path: Path) -> None:
     features = read_features(write(tmp_path, n=400))
-    checks = Checks(control=("permuted", "noise", "majority"), permutations=4)
-    rows = layerwise(features, ["linear", "knn"], GRID, checks)
+    controls = Controls(control=("permuted", "noise", "majority"), permutations=4)
+    rows = layerwise(features, ["linear", "knn"], GRID, controls)
     control = rows[(rows.study == "control") & (rows.metric == "auroc") & (rows["class"] == "macro")]
     assert set(control.method) == {
         f"{probe}, {kind}" for probe in ("linear", "knn") for kind in ("permuted labels", "noise")
@@ -277,7 +277,7 @@ def test_more_subsets_do_not_show_more_than_one_can(given_features: Features) ->
     """The bound on the loss at a training size is that of a single subset, however many are drawn."""
     bounds = {}
     for subsets in (1, 8):
-        rows = layerwise(given_features, grid=GRID, checks=Checks(n_train=("40",), subsets=subsets))
+        rows = layerwise(given_features, grid=GRID, controls=Controls(n_train=("40",), subsets=subsets))
         sized = rows[(rows.study == "training_size") & (rows.metric == "auroc_gap")]
         bounds[subsets] = sized.set_index("tap").ci_high
     assert bounds[8]["block2"] > 0.7 * bounds[1]["block2"]
@@ -289,7 +289,7 @@ def test_seeds_of_other_sizes_share_their_training_sizes(tmp_path: Path) -> None
     labels, x = rng.integers(0, 2, len(groups)), rng.normal(size=(len(groups), 3))
     arms = {seed: make_features({"a": x, "b": x + 1}, labels, groups=groups, seed=seed) for seed in (0, 1, 2)}
     assert len({(arm.splits != "test").sum() for arm in arms.values()}) > 1
-    rows = layerwise(arms, grid=GRID, checks=Checks(n_train=("30%", "100%"), subsets=3))
+    rows = layerwise(arms, grid=GRID, controls=Controls(n_train=("30%", "100%"), subsets=3))
     means = rows[(rows.study == "training_size") & rows.seed.isna() & (rows.metric == "auroc") & (rows.split == "test")]
     assert means.groupby("n_train")["tap"].value_counts().eq(1).all()
     assert means["n_train"].nunique() == 2
@@ -337,7 +337,7 @@ def test_a_test_split_without_a_score_is_drawn_and_told(tmp_path: Path) -> None:
 
 
 def test_transferability_is_of_training_images_alone(given_features: Features) -> None:
-    rows = layerwise(given_features, grid=GRID, checks=Checks(transferability=True))
+    rows = layerwise(given_features, grid=GRID, controls=Controls(transferability=True))
     found = rows[rows.method == "none"]
     assert {"log_me", "h_score", "fisher_ratio", "rank_me"} <= set(found.metric)
     assert set(found.split) == {"train"}

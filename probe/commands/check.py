@@ -61,10 +61,11 @@ def check(
         raise click.BadParameter("at least 1", param_hint="--seeds")
     from probe.base.runtime import check_folder
     from probe.records.rows import to_json
-    from probe.studies.check import cell_table, run_check, write_check
+    from probe.studies.check import cell_table, write_check
+    from probe.studies.check import check as compare
 
     check_folder(out)
-    found = run_check(
+    found = compare(
         arch, weights, data, taps=taps, strategies=strategies, seeds=range(seeds), search=search,
         out=out, reading=reading, network=network, training=training, tuning=tuning, cache=cache,
     )  # fmt: skip

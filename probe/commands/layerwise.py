@@ -18,7 +18,7 @@ from probe.commands.options import (
     several_archs,
     several_weights,
 )
-from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
+from probe.settings import Controls, Extraction, Network, ProbeGrid, Reading
 from probe.settings.probing import PROBES
 
 
@@ -42,11 +42,11 @@ from probe.settings.probing import PROBES
 @out_folder
 @cache_folder
 @as_json
-@settings(Reading, Network, Extraction, ProbeGrid, Checks)
+@settings(Reading, Network, Extraction, ProbeGrid, Controls)
 def layerwise(
     archs: Sequence[str], weights: Sequence[str], data: str, features: Sequence[Path], probes: Sequence[str],
     seeds: int, out: Path, cache: Path | None, as_json: bool,
-    reading: Reading, network: Network, extraction: Extraction, probegrid: ProbeGrid, checks: Checks,
+    reading: Reading, network: Network, extraction: Extraction, probegrid: ProbeGrid, controls: Controls,
 ) -> None:  # fmt: skip
     """Probe every tap: how well the labels can be predicted at each depth, and where to cut.
 
@@ -64,7 +64,7 @@ def layerwise(
     from probe.studies.layerwise_words import summary_lines, write_study
 
     check_folder(out)
-    how: dict[str, Any] = {"probes": probes, "grid": probegrid, "checks": checks, "out": out}
+    how: dict[str, Any] = {"probes": probes, "grid": probegrid, "controls": controls, "out": out}
     if features:
         study = run_features(features, seeds=range(seeds), device=extraction.device, **how)
     else:
@@ -73,7 +73,7 @@ def layerwise(
             reading=reading, network=network, extraction=extraction, cache=cache, **how,
         )  # fmt: skip
     files = write_study(study)
-    names = ["depth-curve", *(["training-sizes"] if checks.n_train else [])]
+    names = ["depth-curve", *(["training-sizes"] if controls.n_train else [])]
     files += draw_all(names, study.record, study.data.name, probegrid.metric)
     if as_json:
         answer = {"arms": study.summaries(), "skipped": study.skipped, "skipped_images": study.data.skipped}

@@ -10,8 +10,8 @@ import click
 from probe.settings import (
     Attribution,
     Batches,
-    Checks,
     Comparison,
+    Controls,
     Depths,
     Embedding,
     Extraction,
@@ -34,7 +34,7 @@ GROUPS = {  # by settings the heading of their options, in the order of the help
     Extraction: "Features",
     Head: "Head",
     ProbeGrid: "Probes",
-    Checks: "Controls and training sizes",
+    Controls: "Controls and training sizes",
     Training: "Training",
     Tuning: "Strategy",
     Batches: COMPUTATION,

@@ -14,7 +14,7 @@ from probe.records.metric_table import find_metric
 from probe.scoring.rows import Rows, describe, score_rows
 from probe.scoring.trials import Trial
 from probe.scoring.weighing import Weighing, mixture
-from probe.settings import Checks
+from probe.settings import Controls
 
 NAMES = {"permuted": "permuted labels", "noise": "noise"}  # what stands behind the method in the rows
 SELECTIVITY = "selectivity"
@@ -26,20 +26,20 @@ def control_rows(
     weighing: Weighing,
     method: str,
     fitted: Mapping[str, Fitted],
-    checks: Checks,
+    controls: Controls,
     real: Mapping[str, NDArray[np.float64]],
 ) -> Rows:
     """Scores on test of the same probes, at the settings chosen, that were fitted to permuted labels or to noise.
 
     Permuted: the training labels in a random order (Hewitt and Liang 2019, arXiv:1909.03368, section 2; with
     `selectivity`, the real score, `real` (1 + draws) by tap, minus this one). Noise: normal numbers in as many
-    columns. The value is the mean over `checks.permutations` of them; the interval is of a single one, its luck
+    columns. The value is the mean over `controls.permutations` of them; the interval is of a single one, its luck
     and that of the test images, so that what lies outside it is more than chance.
     """
     rows: Rows = []
     metric = next(iter(fitted.values())).method.grid.metric
-    for kind in (kind for kind in checks.control if kind in NAMES):
-        repeats = [_repeat(features, trial, weighing, fitted, kind, i) for i in range(checks.permutations)]
+    for kind in (kind for kind in controls.control if kind in NAMES):
+        repeats = [_repeat(features, trial, weighing, fitted, kind, i) for i in range(controls.permutations)]
         for tap, line in zip(features.taps, mixture(repeats, weighing.draws), strict=True):
             known = describe(features, tap, trial.n_train, "control") | {"split": "test", "seed": trial.seed}
             named = known | {"method": f"{method}, {NAMES[kind]}"}

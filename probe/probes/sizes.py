@@ -16,7 +16,7 @@ from probe.records.rows import TRAINING_SIZE
 from probe.scoring.rows import Rows, describe, gap_rows, score_rows
 from probe.scoring.trials import Trial, subset_trials
 from probe.scoring.weighing import Weighing, mixture, weigh
-from probe.settings import Checks, ProbeGrid
+from probe.settings import Controls, ProbeGrid
 
 SCORED = ("val", "test")
 
@@ -25,7 +25,7 @@ def size_rows(
     arms: Mapping[int, Features],
     kinds: Mapping[str, type[Method[Any, Any]]],
     grid: ProbeGrid,
-    checks: Checks,
+    controls: Controls,
     device: str,
 ) -> Rows:
     """Scores of every tap from smaller training sets, by the metric that selects.
@@ -36,8 +36,8 @@ def size_rows(
     """
     features = list(arms.values())
     least = min((arm.splits != "test").sum() for arm in features)
-    sizes = [round(size * least) if isinstance(size, float) else size for size in checks.shares()]
-    by_arm = [subset_trials(arm.data, sizes, checks.subsets, grid) for arm in features]
+    sizes = [round(size * least) if isinstance(size, float) else size for size in controls.shares()]
+    by_arm = [subset_trials(arm.data, sizes, controls.subsets, grid) for arm in features]
     trials = [by_arm[each.seed % len(features)][i] for i, each in enumerate(by_arm[0])]
     rows: Rows = []
     for name, kind in kinds.items():

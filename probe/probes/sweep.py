@@ -25,7 +25,7 @@ from probe.records.rows import frame, make_row
 from probe.scoring.rows import Rows, cost_rows, describe, gap_rows, score_rows
 from probe.scoring.trials import subset_trials, whole_trial
 from probe.scoring.weighing import weigh
-from probe.settings import Checks, ProbeGrid
+from probe.settings import Controls, ProbeGrid
 
 PROBES = ("linear",)
 MOST = 500_000_000  # bytes of predictions kept of the probes of one network
@@ -63,7 +63,7 @@ def layerwise(
     features: Features | Mapping[int, Features],
     probes: Sequence[str] = PROBES,
     grid: ProbeGrid | None = None,
-    checks: Checks | None = None,
+    controls: Controls | None = None,
     *,
     device: str = "cpu",
 ) -> pd.DataFrame:
@@ -73,25 +73,25 @@ def layerwise(
     tap the setting of each kind of probe is chosen on val by `grid.metric`, or with `grid.folds` by cross-validation
     over train and val; it is refitted to train and val together, and scored once on test; intervals are 95 %
     bootstrap, by group when the data name one. The val scores are of probes fitted without the rows they are of.
-    `checks` adds controls and smaller training sets. `device` is where probes are fitted: cpu or cuda.
+    `controls` adds controls and smaller training sets. `device` is where probes are fitted: cpu or cuda.
     Raises ProbeError for an unknown probe or metric, features that are not finite, and data that cannot be chosen on.
     """
-    return sweep(features, probes, grid, checks, device=device).rows
+    return sweep(features, probes, grid, controls, device=device).rows
 
 
 def sweep(
     features: Features | Mapping[int, Features],
     probes: Sequence[str] = PROBES,
     grid: ProbeGrid | None = None,
-    checks: Checks | None = None,
+    controls: Controls | None = None,
     *,
     device: str = "cpu",
 ) -> Sweep:
     """The rows of `layerwise` and the draws behind them."""
-    grid, checks = grid or ProbeGrid(), checks or Checks()
+    grid, controls = grid or ProbeGrid(), controls or Controls()
     arms = {int(features.origin["seed"]): features} if isinstance(features, Features) else dict(features)
     for arm in arms.values():
-        check_request(arm.data, probes, grid, checks)
+        check_request(arm.data, probes, grid, controls)
         _check_features(arm)
     arms = {seed: arm.on(device) for seed, arm in arms.items()}
     if find_metric(grid.metric).ordered:
@@ -109,20 +109,20 @@ def sweep(
         predictions |= {(*key, seed): found for key, found in one.predictions.items()}
         scored |= {(split, seed): each.rows for split, each in one.weighing.items() if split in KEPT}
         if arm is first:
-            rows += one.control_rows(checks)
+            rows += one.control_rows(controls)
             count = one.trial.n_train
     draws = {key: np.mean([each[key] for each in drawn], axis=0) for key in drawn[0]}
     for name in kinds:
         rows += gap_rows(first, draws[name, "val"], grid.metric, {"method": name}, count, "layerwise")
-    rows += cost_rows(first, count) + size_rows(arms, kinds, grid, checks, device)
+    rows += cost_rows(first, count) + size_rows(arms, kinds, grid, controls, device)
     return Sweep(frame(rows), draws, predictions, scored, first.ids, first.labels)
 
 
-def check_request(data: Dataset, probes: Sequence[str], grid: ProbeGrid, checks: Checks) -> None:
+def check_request(data: Dataset, probes: Sequence[str], grid: ProbeGrid, controls: Controls) -> None:
     """Raise ProbeError for what can be known to fail before there are features."""
     data.task.wanted([grid.metric], ordinal=grid.ordinal)
     kinds = [find_method(name)(grid, data.task) for name in probes]
-    for trial in (whole_trial(data, grid), *subset_trials(data, checks.shares(), checks.subsets, grid)):
+    for trial in (whole_trial(data, grid), *subset_trials(data, controls.shares(), controls.subsets, grid)):
         for fitted, _ in trial.folds:
             shown = data.labels[fitted]
             if len(np.unique(shown)) < 2:
@@ -161,15 +161,15 @@ class _OneSeed:
             self.fitted[name] = fit_taps(features, self.trial, method, self._first)
             self._read_out(name)
 
-    def control_rows(self, checks: Checks) -> Rows:
+    def control_rows(self, controls: Controls) -> Rows:
         """Whatever is asked for besides."""
         known = (self.features, self.trial, self.weighing["test"])
         rows: Rows = []
         for name, fitted in self.fitted.items():
             real = dict(zip(self.features, self.draws[name, "test"], strict=True))
-            rows += control_rows(*known, name, fitted, checks, real)
-        rows += majority_rows(*known, self.grid.ordinal) if "majority" in checks.control else []
-        return rows + (transfer_rows(self.features, self.trial) if checks.transferability else [])
+            rows += control_rows(*known, name, fitted, controls, real)
+        rows += majority_rows(*known, self.grid.ordinal) if "majority" in controls.control else []
+        return rows + (transfer_rows(self.features, self.trial) if controls.transferability else [])
 
     def _read_out(self, name: str) -> None:
         scores: dict[str, dict[str, Scores]] = {}

@@ -51,7 +51,7 @@ class ProbeGrid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checks:
+class Controls:
     """What probes are compared with: controls, smaller training sets, scores that need no training."""
 
     control: tuple[str, ...] = option(

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.attribution import METHODS, AtTap, attribute, make_baseline, raw_maps
-from analysis.attribution.checks import KINDS, agreement, area, completeness_gap, perturbation_curves
 from analysis.attribution.pointing import area_share, energy_in_mask, pointing_game
+from analysis.attribution.sanity import KINDS, agreement, area, completeness_gap, perturbation_curves
 from analysis.attribution.tables import long_rows
 from probe.backbones import Preprocessing
 from probe.base.errors import ProbeError

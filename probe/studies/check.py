@@ -69,7 +69,7 @@ class Check:
         return frame(row for entry in self.entries for row in entry.rows)
 
 
-def run_check(
+def check(
     arch: "str | Backbone",
     weights: Sequence[str] = (),
     data: str | Path | Dataset = "digits",
@@ -105,6 +105,7 @@ def run_check(
     record, start = Record(out), time.perf_counter()
     study = run_layerwise(
         [arch], weights, table, seeds=seeds, reading=reading, network=network, cache=cache, out=record, entered=False,
+        networks=setup.networks,
         extraction=setup.extraction,
         grid=ProbeGrid(metric=training.metric, draws=training.draws),
     )  # fmt: skip

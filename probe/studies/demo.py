@@ -14,7 +14,8 @@ from probe.base.runtime import log
 from probe.data import Dataset, dataset, make_dataset
 from probe.data.images import ImageArrays
 from probe.settings import Network, Training
-from probe.studies.check import Check, run_check, write_check
+from probe.studies.check import Check, write_check
+from probe.studies.check import check as check_cuts
 from probe.studies.finetune import Trainings
 from probe.studies.pretrain import WEIGHTS, run_pretrain
 
@@ -37,7 +38,7 @@ class Demo:
 def run_demo(out: str | Path = "results", *, seed: int = 0, cache: str | Path | None = None, epochs: int = 10) -> Demo:
     """Pretrain on the digits 0 to 4, then check the probes of that network on 200 images of 5 to 9, beside a fresh one.
 
-    Raises ProbeError as `pretrain` and `run_check` do.
+    Raises ProbeError as `pretrain` and `check` do.
     """
     place, network = Path(out), Network(image_size=SIZE)
     first, second = _five(0, seed), _labelled(_five(5, seed), seed)
@@ -48,11 +49,11 @@ def run_demo(out: str | Path = "results", *, seed: int = 0, cache: str | Path | 
     weights = str(place / WEIGHTS)
     log.info("probing, cutting and training on %s", second.name)
     training = Training(epochs=epochs, lr=2e-3, batch_size=20, draws=DRAWS)
-    check = run_check(
+    found = check_cuts(
         ARCH, [weights, "scratch"], second, taps=list("01234"), strategies=STRATEGIES, seeds=[seed], out=place,
         training=training, **common,
     )  # fmt: skip
-    return Demo(made, check, _sentences(weights, check), [weights, *write_check(check)])
+    return Demo(made, found, _sentences(weights, found), [weights, *write_check(found)])
 
 
 def _five(start: int, seed: int) -> Dataset:

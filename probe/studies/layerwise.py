@@ -25,7 +25,7 @@ from probe.records.record import Entry, Record, Run
 from probe.records.rows import frame, make_row, records
 from probe.scoring.differences import all_differences
 from probe.scoring.recommendation import recommend, recommend_by_size
-from probe.settings import Checks, Extraction, Network, ProbeGrid, Reading
+from probe.settings import Controls, Extraction, Network, ProbeGrid, Reading
 from probe.studies.arms import NetworkArm, Setup, arm_of, for_each_arm
 from probe.studies.engine import complete
 from probe.studies.plan import DataIdentity, decisive, setting_words
@@ -126,10 +126,11 @@ def run_layerwise(
     extraction: Extraction | None = None,
     probes: Sequence[str] = PROBES,
     grid: ProbeGrid | None = None,
-    checks: Checks | None = None,
+    controls: Controls | None = None,
     cache: str | Path | None = None,
     out: str | Path | Record | None = None,
     entered: bool = True,
+    networks: Networks | None = None,
 ) -> Study:
     """Probe every tap of every network with every set of weights; results are recorded in the folder `out`.
 
@@ -138,17 +139,18 @@ def run_layerwise(
     cannot be had is skipped, loudly; asked for by name it is an error. More than one of `seeds`
     repeats what is random: scratch weights and splits that were drawn. What the quick audit finds
     is logged and recorded; the run goes on. What `auto` means is settled alike for all networks. With `entered`
-    False the cells are recorded and the run is not, for it is part of another.
+    False the cells are recorded and the run is not, for it is part of another. `networks` holds those built already.
     """
     setup = Setup(
         seed=seeds[0], reading=reading or Reading(), network=network or Network(),
-        extraction=extraction or Extraction(), cache=Path(cache) if cache else None, networks=Networks(len(seeds)),
+        extraction=extraction or Extraction(), cache=Path(cache) if cache else None,
+        networks=networks or Networks(len(seeds)),
     )  # fmt: skip
     table = setup.load(data)
-    job = _Job(table, tuple(seeds), setup, tuple(dict.fromkeys(probes)), grid or ProbeGrid(), checks or Checks())
+    job = _Job(table, tuple(seeds), setup, tuple(dict.fromkeys(probes)), grid or ProbeGrid(), controls or Controls())
     record = out if isinstance(out, Record) else Record(out)
     _describe_data(table)
-    check_request(table, probes, job.grid, job.checks)
+    check_request(table, probes, job.grid, job.controls)
     findings = audited(table, setup.folder)
     asked = plain({"archs": list(map(str, archs)), "weights": list(weights), **job.asked()})
     settled = _settled(job, archs, [run for run in record.runs if run.asked == asked])
@@ -164,7 +166,7 @@ def run_layerwise(
         plainly = replace(extraction or Extraction(), compile="off")
         return run_layerwise(
             archs, weights, table, seeds=seeds, reading=reading, network=network, extraction=plainly, probes=probes,
-            grid=grid, checks=checks, cache=cache, out=record, entered=entered,
+            grid=grid, controls=controls, cache=cache, out=record, entered=entered, networks=setup.networks,
         )  # fmt: skip
     return Study(table, list(map(ProbedArm, entries)), skipped, job.probes, job.grid, facts, record)
 
@@ -178,7 +180,7 @@ class _Job:
     setup: Setup
     probes: tuple[str, ...]
     grid: ProbeGrid
-    checks: Checks
+    controls: Controls
 
     @cached_property
     def identity(self) -> DataIdentity:
@@ -192,7 +194,7 @@ class _Job:
 
     def asked(self) -> dict[str, Any]:
         """The request but for the networks, as plain values."""
-        settings = decisive(self.setup.reading, self.setup.network, self.setup.extraction, self.grid, self.checks)
+        settings = decisive(self.setup.reading, self.setup.network, self.setup.extraction, self.grid, self.controls)
         return {"seeds": list(self.seeds), "probes": list(self.probes), **settings}
 
     def cell(self, arch: "str | Backbone", weights: str) -> Cell:
@@ -211,7 +213,7 @@ class _Job:
             kind="probes",
             asked={
                 "networks": networks, "probes": list(self.probes),
-                **decisive(self.setup.extraction, self.grid, self.checks),
+                **decisive(self.setup.extraction, self.grid, self.controls),
             },
             labels={
                 "dataset": self.data.name, "arch": next(iter(arms.values())).origin["arch"], "weights": weights,
@@ -225,17 +227,17 @@ class _Job:
         """Features of every seed, and their probes."""
         features = {seed: arm.features for seed, arm in self.arms[cell].items()}
         device = probing_device(self.setup.extraction.device)
-        outcome = probed(features, self.probes, self.grid, self.checks, device)
+        outcome = probed(features, self.probes, self.grid, self.controls, device)
         if skipped := len(self.data.skipped):
             outcome.rows.append(make_row(study=STUDY, metric="skipped_images", value=skipped))
         return outcome
 
 
 def probed(
-    features: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, checks: Checks, device: str
+    features: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, controls: Controls, device: str
 ) -> Outcome:
     """The probes of one network, by seed, as they are recorded."""
-    swept = sweep(features, probes, grid, checks, device=device)
+    swept = sweep(features, probes, grid, controls, device=device)
     first = next(iter(features.values()))
     main = swept.rows[swept.rows["study"] == STUDY]
     recommended = {}
@@ -287,7 +289,7 @@ def run_features(
     seeds: Sequence[int] = (0,),
     probes: Sequence[str] = PROBES,
     grid: ProbeGrid | None = None,
-    checks: Checks | None = None,
+    controls: Controls | None = None,
     device: str = "auto",
     out: str | Path | Record | None = None,
 ) -> Study:
@@ -296,7 +298,11 @@ def run_features(
     Several sources are several arms, which must be of the same images, splits and groups. More than one of `seeds`
     repeats what is random, splits that were drawn.
     """
-    grid, checks, record = grid or ProbeGrid(), checks or Checks(), out if isinstance(out, Record) else Record(out)
+    grid, controls, record = (
+        grid or ProbeGrid(),
+        controls or Controls(),
+        out if isinstance(out, Record) else Record(out),
+    )
     arms = []
     for source in sources:
         one = read_features(source, seeds[0])
@@ -304,19 +310,19 @@ def run_features(
     _check_arms([next(iter(arm.values())) for arm in arms])
     data = next(iter(arms[0].values())).data
     _describe_data(data)
-    check_request(data, probes, grid, checks)
-    cells = {_given_cell(arm, probes, grid, checks): arm for arm in arms}
+    check_request(data, probes, grid, controls)
+    cells = {_given_cell(arm, probes, grid, controls): arm for arm in arms}
     asked = {"features": list(map(str, sources)), "seeds": list(seeds), "probes": list(probes)}
-    asked |= decisive(grid, checks)
+    asked |= decisive(grid, controls)
     facts = {"data": data.facts(), "audit": [], "skipped": []}
     record.enter(Run.of(STUDY, asked, list(cells), facts))
     solver = probing_device(device)
-    work = partial(_probed_cell, cells, probes, grid, checks, solver)
+    work = partial(_probed_cell, cells, probes, grid, controls, solver)
     entries = complete(record, list(cells), work, doing="networks")
     return Study(data, list(map(ProbedArm, entries)), [], tuple(dict.fromkeys(probes)), grid, facts, record)
 
 
-def _given_cell(arm: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, checks: Checks) -> Cell:
+def _given_cell(arm: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, controls: Controls) -> Cell:
     """The probes of features made elsewhere, named by the content of their arrays."""
     first = next(iter(arm.values()))
     content = {tap: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for tap, array in first.items()}
@@ -325,16 +331,16 @@ def _given_cell(arm: Mapping[int, Features], probes: Sequence[str], grid: ProbeG
     asked = {"features": content, "table": digest_of([list(first.ids), tables, groups, list(first.data.classes)])}
     origin = {"arch": first.origin["arch"], "weights": first.origin["weights"]}
     return Cell(
-        kind="probes", asked={**asked, "probes": list(probes), **decisive(grid, checks), "versions": versions()},
+        kind="probes", asked={**asked, "probes": list(probes), **decisive(grid, controls), "versions": versions()},
         labels={"dataset": first.data.name, **origin, "setting": setting_words(grid)},
     )  # fmt: skip
 
 
 def _probed_cell(
-    arms: Mapping[Cell, Mapping[int, Features]], probes: Sequence[str], grid: ProbeGrid, checks: Checks, device: str,
+    arms: Mapping[Cell, Mapping[int, Features]], probes: Sequence[str], grid: ProbeGrid, controls: Controls, device: str,
     cell: Cell,
 ) -> Outcome:  # fmt: skip
-    return probed(arms[cell], probes, grid, checks, device)
+    return probed(arms[cell], probes, grid, controls, device)
 
 
 def _check_arms(arms: Sequence[Features]) -> None:
