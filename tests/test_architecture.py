@@ -102,8 +102,8 @@ def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
         "Backbone", "Controls", "Classes", "Dataset", "Extraction", "Features", "Labels", "LinearProbe", "MLPProbe",
         "NetworkSpec", "ProbeError", "ProbeGrid", "Task", "Training", "Tuning",
-        "attribute", "backbone", "check", "dataset", "embed", "extract", "finetune", "layerwise", "load", "make_features",
-        "read_features", "save", "similarity", "truncate",
+        "attribute", "backbone", "check", "dataset", "embed", "extract", "finetune", "layerwise", "load",
+        "make_features", "read_features", "save", "similarity", "truncate",
     }  # fmt: skip
     for name in probe.__all__:
         assert getattr(probe, name) is getattr(probe, name)  # also at the second look

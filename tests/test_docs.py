@@ -13,7 +13,7 @@ from helpers import shapes_data, write_npz
 import probe
 from probe.commands import main
 from probe.settings import ProbeGrid
-from probe.studies.layerwise import run_features
+from probe.studies.given_features import run_features
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -25,7 +25,7 @@ from probe.features import Features, make_features, read_features
 from probe.probes import layerwise, sweep
 from probe.scoring.trials import subset_trials, whole_trial
 from probe.settings import Controls, ProbeGrid
-from probe.studies.layerwise import run_features
+from probe.studies.given_features import run_features
 
 GRID = ProbeGrid(
     draws=100,

@@ -60,7 +60,8 @@ def layerwise(
         raise click.UsageError("Missing option '--arch', or '--features': give one of the two")
     from probe.base.runtime import check_folder
     from probe.records.rows import to_json
-    from probe.studies.layerwise import run_features, run_layerwise
+    from probe.studies.given_features import run_features
+    from probe.studies.layerwise import run_layerwise
     from probe.studies.layerwise_words import summary_lines, write_study
 
     check_folder(out)

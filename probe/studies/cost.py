@@ -17,8 +17,8 @@ from probe.records.record import Entry, Record, Run, read_results
 from probe.records.rows import frame, records
 from probe.settings import Network
 from probe.studies.engine import complete, is_done
-from probe.studies.layerwise import STUDY as LAYERWISE
 from probe.studies.plan import built_identity, network_identity, setting_words
+from probe.studies.probed import STUDY as LAYERWISE
 
 STUDY = "cost"
 

@@ -1,78 +1,35 @@
 """The main job: arms of networks, their features, their probes, and where to cut."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from probe.audit import Finding, quick_audit
-from probe.backbones import Networks, Tap
-from probe.base.errors import ProbeError
-from probe.base.files import digest_of, plain
-from probe.base.runtime import log, pick_device, probing_device, versions
+from probe.backbones import Networks
+from probe.base.files import plain
+from probe.base.runtime import log, pick_device, probing_device
 from probe.data import Dataset, FileHashes
-from probe.features import Features, read_features
-from probe.probes import PROBES, check_request, sweep
+from probe.probes import PROBES, check_request
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run
-from probe.records.rows import frame, make_row, records
+from probe.records.rows import frame, make_row
 from probe.scoring.differences import all_differences
 from probe.scoring.recommendation import recommend, recommend_by_size
 from probe.settings import Controls, Extraction, Network, ProbeGrid, Reading
 from probe.studies.arms import NetworkArm, Setup, arm_of, for_each_arm
 from probe.studies.engine import complete
 from probe.studies.plan import DataIdentity, decisive, setting_words
+from probe.studies.probed import STUDY, ProbedArm, probed
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone
 
-STUDY = "layerwise"
 SETTLED = ("dtype", "compile")  # what `auto` stands for
-RECOMMENDED = ("best", "earliest_sufficient", "oracle")
-
-
-@dataclass(frozen=True)
-class ProbedArm:
-    """The recorded probes of one network with one set of weights, over all of its seeds."""
-
-    entry: Entry
-
-    @property
-    def arch(self) -> str:
-        """Name of the network."""
-        return str(self.entry.labels["arch"])
-
-    @property
-    def weights(self) -> str:
-        """Name of its weights."""
-        return str(self.entry.labels["weights"])
-
-    @property
-    def taps(self) -> list[Tap]:
-        """Where its features were read, bottom to top."""
-        return list(map(Tap.from_dict, self.entry.facts["taps"]))
-
-    @property
-    def seeds(self) -> list[int]:
-        """Those that changed something."""
-        return [network["seed"] for network in self.entry.facts["networks"]]
-
-    @cached_property
-    def rows(self) -> pd.DataFrame:
-        """Its rows."""
-        return frame(self.entry.rows)
-
-    def draws(self, method: str, split: str) -> NDArray[np.float64]:
-        """(taps, 1 + draws) the score of every tap and its bootstrap draws, means over seeds."""
-        drawn: NDArray[np.float64] = self.entry.arrays[f"draws/{method}/{split}"]
-        return drawn
 
 
 @dataclass(frozen=True)
@@ -149,7 +106,7 @@ def run_layerwise(
     table = setup.load(data)
     job = _Job(table, tuple(seeds), setup, tuple(dict.fromkeys(probes)), grid or ProbeGrid(), controls or Controls())
     record = out if isinstance(out, Record) else Record(out)
-    _describe_data(table)
+    describe_data(table)
     check_request(table, probes, job.grid, job.controls)
     findings = audited(table, setup.folder)
     asked = plain({"archs": list(map(str, archs)), "weights": list(weights), **job.asked()})
@@ -233,28 +190,6 @@ class _Job:
         return outcome
 
 
-def probed(
-    features: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, controls: Controls, device: str
-) -> Outcome:
-    """The probes of one network, by seed, as they are recorded."""
-    swept = sweep(features, probes, grid, controls, device=device)
-    first = next(iter(features.values()))
-    main = swept.rows[swept.rows["study"] == STUDY]
-    recommended = {}
-    for method in dict.fromkeys(probes):
-        chosen = recommend(main[main["method"] == method], first.taps, grid)
-        recommended[method] = {name: chosen[name] and chosen[name]["tap"] for name in RECOMMENDED}
-    networks = [
-        {"seed": seed, "origin": each.origin, "features": str(each.folder), "request": each.details}
-        for seed, each in features.items()
-    ]
-    return Outcome(
-        rows=records(swept.rows),
-        facts={"taps": [tap.to_dict() for tap in first.taps], "recommended": recommended, "networks": networks},
-        arrays=swept.arrays(),
-    )
-
-
 def audited(data: Dataset, cache: Path) -> list[Finding]:
     """What the quick audit finds, logged."""
     findings = quick_audit(data, FileHashes(cache))
@@ -283,79 +218,8 @@ def _read_unlike(entries: Sequence[Entry]) -> bool:
     return len({(request.get("dtype"), request.get("compiled")) for request in requests}) > 1
 
 
-def run_features(
-    sources: Sequence[str | Path],
-    *,
-    seeds: Sequence[int] = (0,),
-    probes: Sequence[str] = PROBES,
-    grid: ProbeGrid | None = None,
-    controls: Controls | None = None,
-    device: str = "auto",
-    out: str | Path | Record | None = None,
-) -> Study:
-    """Probe features that were made elsewhere; see `read_features` for their layout.
-
-    Several sources are several arms, which must be of the same images, splits and groups. More than one of `seeds`
-    repeats what is random, splits that were drawn.
-    """
-    grid, controls, record = (
-        grid or ProbeGrid(),
-        controls or Controls(),
-        out if isinstance(out, Record) else Record(out),
-    )
-    arms = []
-    for source in sources:
-        one = read_features(source, seeds[0])
-        arms.append({seed: read_features(source, seed) for seed in (seeds if one.data.drawn else seeds[:1])})
-    _check_arms([next(iter(arm.values())) for arm in arms])
-    data = next(iter(arms[0].values())).data
-    _describe_data(data)
-    check_request(data, probes, grid, controls)
-    cells = {_given_cell(arm, probes, grid, controls): arm for arm in arms}
-    asked = {"features": list(map(str, sources)), "seeds": list(seeds), "probes": list(probes)}
-    asked |= decisive(grid, controls)
-    facts = {"data": data.facts(), "audit": [], "skipped": []}
-    record.enter(Run.of(STUDY, asked, list(cells), facts))
-    solver = probing_device(device)
-    work = partial(_probed_cell, cells, probes, grid, controls, solver)
-    entries = complete(record, list(cells), work, doing="networks")
-    return Study(data, list(map(ProbedArm, entries)), [], tuple(dict.fromkeys(probes)), grid, facts, record)
-
-
-def _given_cell(arm: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, controls: Controls) -> Cell:
-    """The probes of features made elsewhere, named by the content of their arrays."""
-    first = next(iter(arm.values()))
-    content = {tap: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for tap, array in first.items()}
-    tables = {seed: [each.labels.tolist(), each.splits.tolist()] for seed, each in arm.items()}
-    groups = None if first.groups is None else first.groups.tolist()
-    asked = {"features": content, "table": digest_of([list(first.ids), tables, groups, list(first.data.classes)])}
-    origin = {"arch": first.origin["arch"], "weights": first.origin["weights"]}
-    return Cell(
-        kind="probes", asked={**asked, "probes": list(probes), **decisive(grid, controls), "versions": versions()},
-        labels={"dataset": first.data.name, **origin, "setting": setting_words(grid)},
-    )  # fmt: skip
-
-
-def _probed_cell(
-    arms: Mapping[Cell, Mapping[int, Features]], probes: Sequence[str], grid: ProbeGrid, controls: Controls, device: str,
-    cell: Cell,
-) -> Outcome:  # fmt: skip
-    return probed(arms[cell], probes, grid, controls, device)
-
-
-def _check_arms(arms: Sequence[Features]) -> None:
-    """Raise ProbeError for arms that cannot be told apart, or not be set side by side."""
-    first = arms[0]
-    for i, arm in enumerate(arms[1:], 1):
-        arch, weights = arm.origin["arch"], arm.origin["weights"]
-        if any((arch, weights) == (each.origin["arch"], each.origin["weights"]) for each in arms[:i]):
-            raise ProbeError(f"two sources of features are called {arch}, {weights}; give them different names")
-        for what in ("ids", "labels", "splits", "groups"):
-            if not np.array_equal(getattr(first, what), getattr(arm, what)):
-                raise ProbeError(f"'{first.folder}' and '{arm.folder}' do not have the same {what} in the same order")
-
-
-def _describe_data(data: Dataset) -> None:
+def describe_data(data: Dataset) -> None:
+    """Log the counts of images, groups and classes, and which splits were drawn."""
     counts = ", ".join(f"{count} {split}" for split, count in data.counts().items())
     drawn = f"; drawn from seed {data.seed}: {', '.join(data.drawn)}" if data.drawn else ""
     grouped = f", {len(set(data.groups.tolist()))} groups" if data.groups is not None else ""

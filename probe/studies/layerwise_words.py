@@ -7,7 +7,8 @@ import pandas as pd
 from probe.metrics import MACRO
 from probe.records.rows import WITHOUT_PROBE
 from probe.records.text import text_table
-from probe.studies.layerwise import STUDY, Study
+from probe.studies.layerwise import Study
+from probe.studies.probed import STUDY
 
 PROBE_NAMES = {"linear": "linear probes", "mlp": "MLP probes", "knn": "nearest neighbours", "ncm": "nearest class mean"}
 METRIC_NAMES = {

@@ -23,8 +23,8 @@ from probe.records.tables import correlation_tables, similarity_table, to_arrays
 from probe.settings import Comparison, Extraction, Network, Reading
 from probe.studies.arms import Arms, Setup, gather
 from probe.studies.engine import complete
-from probe.studies.layerwise import STUDY as LAYERWISE
 from probe.studies.plan import decisive, setting_words
+from probe.studies.probed import STUDY as LAYERWISE
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone
