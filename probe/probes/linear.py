@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from probe.errors import ProbeError
 from probe.probes.designs import Design, Raw, Stack, Stream
+from probe.probes.objective import Targets
 from probe.probes.readout import Readable
-from probe.probes.solver import TOLERANCE, Solutions, Targets, solve
+from probe.probes.solver import TOLERANCE, Solutions, solve
 from probe.probes.targets import Target, about, as_probabilities
 from probe.runtime import free_memory, in_threads, one_thread
 from probe.shapes import Features2d, Labels, ProbabilitiesAt
