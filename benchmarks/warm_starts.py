@@ -17,7 +17,8 @@ from torch import Tensor
 
 from probe.probes.designs import Design, Stack
 from probe.probes.linear import _batch
-from probe.probes.solver import AFRESH, EVERY, LIMIT, Targets, _Problem, _Search
+from probe.probes.objective import Problem, Targets
+from probe.probes.solver import AFRESH, EVERY, LIMIT, _Search
 from probe.probes.targets import Target
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
@@ -25,7 +26,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0)
 
 def search(products: Stack, targets: Targets, strengths: Tensor, start: Tensor | None = None) -> tuple[Tensor, int]:
     """Weights of all problems, and the iterations they took together."""
-    problem = _Problem(products, targets, strengths)
+    problem = Problem(products, targets, strengths)
     zeros = torch.zeros(*problem.shown.shape[:3], problem.spread.shape[-1], dtype=torch.float64)
     found = _Search(problem, zeros if start is None else start)
     iterations = work = 0

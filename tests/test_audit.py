@@ -25,7 +25,6 @@ from probe.data import Dataset, FileHashes, dataset, fingerprints, make_dataset
 from probe.data.images import ImageArrays, ImageFiles
 from probe.settings import Network, ProbeGrid
 from probe.studies.layerwise import run_layerwise
-from probe.studies.layerwise_words import facts
 
 SIDE = 40
 
@@ -315,7 +314,7 @@ def test_the_main_job_says_what_the_quick_audit_finds_and_reads_no_image_for_it(
         )
         text = "LEAKAGE: 1 set of identical images in more than one split, 1 of them in test: images/000.png (train) = "
         assert text in caplog.text
-        assert [finding["kind"] for finding in facts(study, {})["audit"]] == ["identical"]
+        assert [finding["kind"] for finding in study.facts["audit"]] == ["identical"]
         monkeypatch.setattr(fingerprints, "_content_hash", lambda file: pytest.fail(f"{file} is read again"))
         monkeypatch.setattr(ImageFiles, "load", lambda images, row: pytest.fail(f"image {row} is read again"))
 

@@ -236,12 +236,12 @@ def test_results_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     make_files()
-    monkeypatch.setattr("probe.studies.layerwise_words.append_rows", full)
-    result = invoke(*layerwise(c_grid="1", draws="100"))
-    assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].startswith(
-        "probe: cannot write results to 'results': No space left on device"
-    )
+    monkeypatch.setattr("probe.records.record.write_signed", full)
+    for arguments in (layerwise(c_grid="1", draws="100"), ["check", *layerwise(draws="100")[1:], "--epochs", "1"]):
+        result = invoke(*arguments)
+        assert result.exit_code == 1
+        assert re.match(r"probe: cannot write 'results/.*': No space left on device; ", result.stderr.splitlines()[-1])
+        assert "Traceback" not in result.stderr
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import probe
-from probe.cache import make_features
-from probe.probes import TrainingSet, designs, fit_path, fit_paths, linear, solver
+from probe.features import make_features
+from probe.probes import TrainingSet, designs, fit_path, fit_paths, linear, objective, solver
 from probe.probes.solver import TOLERANCE
 from probe.tasks import Classes, Labels, read_task
 
@@ -63,7 +63,7 @@ def around_means(k: int, each: int, d: int, spread: float) -> tuple[NDArray[np.f
     return x.astype(np.float32).astype(np.float64), y
 
 
-def objective(z: NDArray[np.float64], y: NDArray[np.int64], coef: NDArray, intercept: NDArray, c: float) -> float:
+def value_of(z: NDArray[np.float64], y: NDArray[np.int64], coef: NDArray, intercept: NDArray, c: float) -> float:
     logits = z @ coef.T + intercept
     above = logits - logits[np.arange(len(y)), y][:, None]
     return float(c * logsumexp(above, axis=1).sum() + np.square(coef).sum() / 2)
@@ -84,16 +84,16 @@ def test_the_objective_is_scikit_learns_with_many_classes_and_few_rows(
     z = scaler.transform(x)
     for i, c in enumerate(strengths):
         model = LogisticRegression(C=c, tol=1e-8, max_iter=20000).fit(z, y)
-        ours = objective(z, y, path.coef[i] * scaler.scale_, path.intercept[i] + path.coef[i] @ scaler.mean_, c)
-        assert ours < (1 + 1e-6) * objective(z, y, model.coef_, model.intercept_, c)
+        ours = value_of(z, y, path.coef[i] * scaler.scale_, path.intercept[i] + path.coef[i] @ scaler.mean_, c)
+        assert ours < (1 + 1e-6) * value_of(z, y, model.coef_, model.intercept_, c)
 
 
 @pytest.mark.parametrize("factor", [1e-9, 1e9, np.nan])
 def test_a_length_that_is_far_out_is_mended(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = problem(120, 20, 4)
     plain = fit_path(x, y, "multiclass", 4, STRENGTHS)
-    guess = solver._Line.guess
-    monkeypatch.setattr(solver._Line, "guess", lambda line: guess(line) * factor)
+    guess = objective.Line.guess
+    monkeypatch.setattr(objective.Line, "guess", lambda line: guess(line) * factor)
     found = fit_path(x, y, "multiclass", 4, STRENGTHS)
     assert found.converged.all()
     assert found.iterations < 3 * plain.iterations

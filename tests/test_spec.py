@@ -21,7 +21,6 @@ from probe.backbones import Networks, building
 from probe.commands import main
 from probe.features.named import features_of
 from probe.settings import Attribution, Batches, Extraction, Network
-from probe.studies.attribution import explain, probed_arms
 
 ARCH = "test_resnet"
 SMALL = Extraction(device="cpu", batch_size=32)
@@ -147,9 +146,12 @@ def test_features_build_what_they_are_given_to_build_with(built: list[NetworkSpe
 
 def test_attribution_builds_its_network_once(built: list[NetworkSpec], tmp_path: Path) -> None:
     batches, network = Batches(device="cpu"), Network(image_size=32)
-    arms = probed_arms(ARCH, ["scratch"], [1, 2], some_data(), 3, network, batches, tmp_path)
+    found = probe.attribute(
+        ARCH, some_data(), weights=["scratch"], taps=[1, 2], seed=3, network=network, batches=batches, cache=tmp_path,
+        attribution=Attribution(checked=0),
+    )  # fmt: skip
     assert built == [scratch(3)]
-    assert explain(arms, some_data(), None, Attribution(checked=0), batches, 3).summary.shape[0] > 0
+    assert len(found.entries) == 1
 
 
 def test_finetuning_from_several_seeds_builds_given_weights_once(

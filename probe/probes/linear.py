@@ -16,8 +16,9 @@ from probe.base.errors import ProbeError
 from probe.base.runtime import free_memory, in_threads, one_thread
 from probe.base.shapes import Features2d, Labels, ProbabilitiesAt
 from probe.probes.designs import Design, Raw, Stack, Stream
+from probe.probes.objective import Targets
 from probe.probes.readout import Readable
-from probe.probes.solver import TOLERANCE, Solutions, Targets, solve
+from probe.probes.solver import TOLERANCE, Solutions, solve
 from probe.probes.targets import Target, about
 from probe.tasks import Task
 

@@ -8,12 +8,9 @@ the eigenbasis of the features: c e_j + 1 / (C sum s). That diagonal preconditio
 every problem is one slice of a tensor. Logits are linear in the weights, so a search along a direction
 needs no further product.
 
-Such a step is one Newton step from the length 1 that L-BFGS proposes, which can land anywhere if all rows are
-saturated there. If it leaves the objective too steep, the length is searched for; if the objective rises
+The length of a step is found by one Newton step from the length 1 that L-BFGS proposes. This can land anywhere if all
+rows are saturated at 1. If the objective is then left too steep, the length is searched for. If the objective rises
 nevertheless, the step is undone.
-
-Products and logits are float32, a third of the cost of float64. Logits are kept less that of the class shown: the
-error of a loss, of a residual and of a slope is then relative to it, and shrinks with it.
 
 Boehning 1992 (Ann. Inst. Statist. Math. 44) for the fixed bound 1/2 in place of c, which takes about
 six times the iterations; Nocedal and Wright 2006, algorithm 7.4.
@@ -25,39 +22,17 @@ import torch
 from torch import Tensor
 
 from probe.probes.designs import Products
+from probe.probes.objective import TINY, Line, Problem, Targets, summed
 
 MEMORY = 2  # pairs of steps and gradient changes kept; more of them save few iterations and cost more each
 TOLERANCE = 1e-8  # gap to the optimum, as a share of the objective, at which a problem counts as solved
 LIMIT = 5000  # iterations
 EVERY = 4  # iterations between looks at the gap
 AFRESH = 200  # iterations after which the logits, kept up by steps, are taken from the weights again
-STRIDE = 100.0  # largest change of a logit in one step; where all is saturated, curvature does not tell how far to go
-REACH = 10.0  # largest step of an intercept in logits; where all is saturated, its curvature is next to nothing
 ENOUGH = 0.9  # share of its first slope that the objective may have along a direction at the end of a step
 LEAST = 0.01  # the same where the objective rose nevertheless
 RISE = 1e-3  # share of the objective by which it may rise between two looks: rounding
-TRIES = 30  # lengths tried along a direction
 NOISE = 1e-6  # curvature along a step, as a share of the expected, below which it is rounding
-NEVER = 1e30  # logits; what is this far below has no probability
-TINY = torch.finfo(torch.float32).tiny
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What is to be learnt from f designs: t problems each, of k classes, over n rows.
-
-    `shown` (f, t, k, n) zeros and ones; `weights` (f, t, 1, n) of the rows, a row that weighs nothing is not
-    there; `classes` (f, 1, k, 1) which classes a design shows (multinomial: the others get no probability).
-    """
-
-    shown: Tensor
-    weights: Tensor
-    classes: Tensor | None
-
-    @property
-    def multinomial(self) -> bool:
-        """Whether the k classes exclude each other; else k is 1 and the loss binomial."""
-        return self.classes is not None
 
 
 @dataclass(frozen=True)
@@ -81,7 +56,7 @@ def solve(products: Products, targets: Targets, strengths: Tensor, start: Tensor
 
     The search begins at `start` (f, s t, k, r + 1), or at zero where that has the lower objective.
     """
-    search = _Search(_Problem(products, targets, strengths), start)
+    search = _Search(Problem(products, targets, strengths), start)
     iteration = 0
     while search.note(last=iteration >= LIMIT):
         for _ in range(EVERY):
@@ -94,115 +69,10 @@ def solve(products: Products, targets: Targets, strengths: Tensor, start: Tensor
     return Solutions(weights, gap, gradient, iteration)
 
 
-class _Problem:
-    """The objective of q = s t problems on each design: (f, q, k, .) tensors."""
-
-    def __init__(self, products: Products, targets: Targets, strengths: Tensor) -> None:
-        self.products, self.spread = products, products.spread[:, None, None]
-        self.multinomial = targets.multinomial
-        total = targets.weights.sum(3, keepdim=True).clamp_min(TINY)
-        repeats = (1, strengths.shape[1], 1, 1)
-        self.shown = targets.shown.repeat(repeats).float()
-        self.hidden = 1 - self.shown
-        self.rows = (targets.weights / total).repeat(repeats).float()
-        self.absent = None if targets.classes is None else torch.where(targets.classes, 0.0, -torch.inf)
-        ridge = (1 / (strengths[:, :, None].to(total) * total[:, None, :, 0, 0])).flatten(1, 2)
-        penalised = torch.ones(self.spread.shape[-1]).to(self.spread)
-        penalised[-1] = 0
-        self.ridge = ridge.clamp_max(1e30).float()[..., None, None]  # of a problem without rows
-        self.penalty = self.ridge * penalised
-
-    def keep(self, going: Tensor) -> None:
-        """Go on with some of the q problems."""
-        self.shown, self.hidden, self.rows, self.ridge, self.penalty = (
-            x[:, going] for x in (self.shown, self.hidden, self.rows, self.ridge, self.penalty)
-        )
-
-    def above(self, logits: Tensor) -> Tensor:
-        """Logits less that of the class shown; of a binomial problem the logit of the answer that is not shown."""
-        if self.multinomial:
-            return logits - _over_classes(self.shown * logits)
-        return (self.hidden - self.shown) * logits
-
-    def probabilities(self, above: Tensor) -> Tensor:
-        """Of the classes; of a binomial problem, of the answer that is not shown."""
-        return self._present(above).softmax(2) if self.multinomial else above.sigmoid()
-
-    def slopes(self, weights: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of the mean objective, and the diagonal that stands for its Hessian; (f, q, k, r + 1) both."""
-        p = self.probabilities(above)
-        gradient = self.products.pulled(self._residual(p) * self.rows) + self.penalty * weights.float()
-        curvature = ((p - p * p) * self.rows).sum(3, keepdim=True)
-        curvature = torch.maximum(curvature, gradient[..., -1:].abs() / REACH)
-        return gradient, (curvature * self.spread + self.penalty).clamp_min(TINY)
-
-    def objective(self, weights: Tensor, above: Tensor) -> Tensor:
-        """Mean loss and penalty, (f, q, 1, 1)."""
-        if self.multinomial:
-            above = (self._present(above) - NEVER * self.shown).logsumexp(2, keepdim=True)
-        loss = torch.nn.functional.softplus(above)
-        return _sum(loss * self.rows) + _sum(self.penalty * weights.float().square()) / 2
-
-    def _present(self, above: Tensor) -> Tensor:
-        """Minus infinity for a class that a design lacks."""
-        return above if self.absent is None else above + self.absent.to(above)
-
-    def _residual(self, p: Tensor) -> Tensor:
-        """p - shown, of what is shown as minus the probability of all else: p near 1 has lost its digits."""
-        if not self.multinomial:
-            return (self.hidden - self.shown) * p
-        others = p * self.hidden
-        return others - self.shown * _over_classes(others)
-
-
-class _Line:
-    """The objective of every problem along its direction: a convex function of the length of the step, (f, q, 1, 1)."""
-
-    def __init__(self, problem: _Problem, weights: Tensor, above: Tensor, direction: Tensor, along: Tensor) -> None:
-        self.problem, self.above, self.along = problem, above, along
-        pulled = problem.penalty * direction
-        self.slope, self.curve = _sum(pulled * weights.float()), _sum(pulled * direction)  # of the penalty
-        self.longest = STRIDE / along.abs().amax((2, 3), keepdim=True).clamp_min(TINY)
-
-    def derivatives(self, length: Tensor) -> tuple[Tensor, Tensor]:
-        """First and second: of a row's loss the mean and the variance of what the logits of its classes gain."""
-        rows = self.problem.rows
-        gains = self.problem.probabilities(self.above + length * self.along) * self.along
-        mean = _over_classes(gains)
-        slope = _sum(mean * rows) + self.slope + length * self.curve
-        return slope, _sum(gains * self.along * rows) - _sum(mean * mean * rows) + self.curve
-
-    def guess(self) -> Tensor:
-        """One Newton step from the length 1 that L-BFGS proposes."""
-        one = self.longest.clamp_max(1)
-        slope, curve = self.derivatives(one)
-        newton = one - slope / curve
-        return torch.minimum(torch.where(newton > 0, newton, one * torch.where(slope < 0, 2.0, 0.5)), self.longest)
-
-    def search(self, length: Tensor, enough: Tensor) -> Tensor:
-        """Newton's method for the length where the slope is zero, between lengths known to be too short and too long.
-
-        It ends for a problem where the slope is at most `enough`; where none is found, at a length that is too short.
-        """
-        length = torch.where(length > 0, length, self.longest.clamp_max(1))  # not so of what is no number
-        low, high = torch.zeros_like(length), torch.full_like(length, torch.inf)
-        for _ in range(TRIES):
-            slope, curve = self.derivatives(length)
-            wrong = ~((slope.abs() <= enough) | ((slope < 0) & (length >= self.longest)))  # so of what is no number
-            if not wrong.any():
-                return length
-            low, high = torch.where(slope < 0, length, low), torch.where(slope < 0, high, length)
-            newton = length - slope / curve
-            beyond = torch.where(high.isfinite(), low + (high - low) / 10, 10 * low)
-            newton = torch.where((newton > low) & (newton < torch.minimum(high, 10 * length)), newton, beyond)
-            length = torch.where(wrong, torch.minimum(newton, self.longest), length)
-        return torch.where(wrong, low, length)
-
-
 class _Search:
     """L-BFGS over all problems at once; a problem leaves when it is solved on every design."""
 
-    def __init__(self, problem: _Problem, start: Tensor) -> None:
+    def __init__(self, problem: Problem, start: Tensor) -> None:
         self.problem = problem
         designs, count = problem.shown.shape[:2]
         at = problem.spread.device
@@ -238,25 +108,25 @@ class _Search:
         start = self._now, self._above, self._slope
         direction, falls = self._direction()
         along = self.problem.above(self.problem.products.logits(direction))
-        line = _Line(self.problem, self._now, self._above, direction, along)
+        line = Line(self.problem, self._now, self._above, direction, along)
         length = line.guess()
         self._move(start, direction, along, length)
-        left = _sum(direction * self._slope)
+        left = summed(direction * self._slope)
         wrong = ~((left.abs() <= self._enough * falls) | ((left < 0) & (length >= line.longest)))
         if wrong.any():
             length = torch.where(wrong, line.search(length, self._enough * falls), length)
             self._move(start, direction, along, length)
-            left = _sum(direction * self._slope)
+            left = summed(direction * self._slope)
         self._remember(length * direction, self._slope - start[2], length * (left + falls))
 
     def _direction(self) -> tuple[Tensor, Tensor]:
         """The direction of the next step, and how steeply the objective falls along it."""
         direction = -self._inverse_hessian()
-        falls = -_sum(direction * self._slope)
+        falls = -summed(direction * self._slope)
         if not (falls > 0).all():
             plain = -self._slope / self._diagonal
             direction = torch.where(falls > 0, direction, plain)
-            falls = torch.where(falls > 0, falls, -_sum(plain * self._slope))
+            falls = torch.where(falls > 0, falls, -summed(plain * self._slope))
         return direction, falls
 
     def _move(self, start: tuple[Tensor, ...], direction: Tensor, along: Tensor, length: Tensor) -> None:
@@ -266,7 +136,7 @@ class _Search:
     def _remember(self, step: Tensor, change: Tensor, curvature: Tensor) -> None:
         """Keep the latest steps, the changes of the gradient, and the products of the two."""
         lost = ~(
-            curvature > NOISE * _sum(change * change / self._diagonal)
+            curvature > NOISE * summed(change * change / self._diagonal)
         )  # a step of rounding errors teaches nothing
         self._memory = [*self._memory[1 - MEMORY :], (step, change, curvature.masked_fill(lost, torch.inf))]
 
@@ -290,23 +160,23 @@ class _Search:
 
     def _gap(self) -> Tensor:
         squares, ridge = self._slope.square(), self.problem.ridge
-        above = _sum(squares[..., :-1]) / ridge + _sum(squares[..., -1:] / self._diagonal[..., -1:])
+        above = summed(squares[..., :-1]) / ridge + summed(squares[..., -1:] / self._diagonal[..., -1:])
         return (above / 2 / self._last[1].clamp_min(TINY))[..., 0, 0].double()
 
     def _inverse_hessian(self) -> Tensor:
         """The two-loop recursion, its start the inverse diagonal scaled to the latest step."""
         q, used = self._slope, []
         for step, change, curvature in reversed(self._memory):
-            alpha = _sum(step * q) / curvature
+            alpha = summed(step * q) / curvature
             q = q - alpha * change
             used.append(alpha)
         r = q / self._diagonal
         if self._memory:
             _, change, curvature = self._memory[-1]
-            scale = curvature / _sum(change * change / self._diagonal)
+            scale = curvature / summed(change * change / self._diagonal)
             r = r * torch.where(scale.isfinite(), scale, 1)
         for (step, change, curvature), alpha in zip(self._memory, reversed(used), strict=True):
-            r = r + step * (alpha - _sum(change * r) / curvature)
+            r = r + step * (alpha - summed(change * r) / curvature)
         return r
 
     def _keep(self, going: Tensor) -> None:
@@ -318,13 +188,3 @@ class _Search:
         self._enough, self._last = self._enough[:, going], (self._last[0][:, going], self._last[1][:, going])
         self._memory = [(s[:, going], y[:, going], c[:, going]) for s, y, c in self._memory]
         self.problem.keep(going)
-
-
-def _over_classes(values: Tensor) -> Tensor:
-    """Sum over the classes, (f, q, 1, n); a product with ones takes a third of the time of `sum` over few."""
-    return values.new_ones(1, values.shape[2]) @ values
-
-
-def _sum(values: Tensor) -> Tensor:
-    """Over classes and what follows them; (f, q, 1, 1)."""
-    return values.sum((2, 3), keepdim=True)
