@@ -78,7 +78,7 @@ def test_the_objective_is_scikit_learns_with_many_classes_and_few_rows(
     """Cells of `benchmarks/solver_grid.py`: saturated rows, a loss near 0, and a penalty next to none."""
     x, y = around_means(k, each, d, spread)
     strengths = (1e-4, 1.0, 10.0, 1e4)
-    path = fit_path(x, y, "multiclass", k, strengths)
+    path = fit_path(x, y, Classes(k), strengths)
     assert path.converged.all()
     scaler = StandardScaler().fit(x)
     z = scaler.transform(x)
@@ -91,10 +91,10 @@ def test_the_objective_is_scikit_learns_with_many_classes_and_few_rows(
 @pytest.mark.parametrize("factor", [1e-9, 1e9, np.nan])
 def test_a_length_that_is_far_out_is_mended(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = problem(120, 20, 4)
-    plain = fit_path(x, y, "multiclass", 4, STRENGTHS)
+    plain = fit_path(x, y, Classes(4), STRENGTHS)
     guess = objective.Line.guess
     monkeypatch.setattr(objective.Line, "guess", lambda line: guess(line) * factor)
-    found = fit_path(x, y, "multiclass", 4, STRENGTHS)
+    found = fit_path(x, y, Classes(4), STRENGTHS)
     assert found.converged.all()
     assert found.iterations < 3 * plain.iterations
     np.testing.assert_allclose(found.probabilities(x), plain.probabilities(x), atol=1e-3)
@@ -104,7 +104,7 @@ def test_a_length_that_is_far_out_is_mended(factor: float, monkeypatch: pytest.M
 def test_a_step_that_raises_the_objective_is_undone(wrong: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one problem, while the others go on."""
     x, y = problem(120, 20, 4)
-    plain, steps, advance = fit_path(x, y, "multiclass", 4, STRENGTHS), [], solver._Search.advance
+    plain, steps, advance = fit_path(x, y, Classes(4), STRENGTHS), [], solver._Search.advance
 
     def stray(search: solver._Search) -> None:
         advance(search)
@@ -114,7 +114,7 @@ def test_a_step_that_raises_the_objective_is_undone(wrong: float, monkeypatch: p
             search.afresh()
 
     monkeypatch.setattr(solver._Search, "advance", stray)
-    found = fit_path(x, y, "multiclass", 4, STRENGTHS)
+    found = fit_path(x, y, Classes(4), STRENGTHS)
     assert found.converged.all()
     assert found.iterations < 3 * plain.iterations
     np.testing.assert_allclose(found.probabilities(x), plain.probabilities(x), atol=1e-3)
