@@ -123,8 +123,10 @@ class Task(ABC):
 
     @abstractmethod
     def one_name(self, labels: Labels, wanted: str = "") -> NDArray[np.str_]:
-        """A name per row, (n,), for a drawing that has one colour for each. Raises ProbeError for a `wanted` label
-        that there is not."""
+        """A name per row, (n,), for a drawing that has one colour for each name.
+
+        `wanted` is the label to name rows by where they may have several. Raises ProbeError when there is no such.
+        """
 
     @abstractmethod
     def check_shown(self, labels: NDArray[np.int64], data: str) -> None:
