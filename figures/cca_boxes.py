@@ -1,7 +1,7 @@
 """Canonical correlations of equal taps of two networks: their sorted curves against noise, and boxes by tap.
 
 Command: `probe similarity --arch resnet50 --weights pretrained --weights finetuned.safetensors --measure svcca`
-(writes `cca.pdf`; `--results results/results.jsonl` of `probe layerwise` draws the score over the boxes).
+(writes `cca.pdf`; `--results results` of `probe layerwise` draws the score over the boxes).
 Rows read: `tap`, `share`, `coefficient`, `chance`, one per canonical direction; of scores `tap` and `value`.
 What one should see: curves near 1 and boxes high where fine-tuning changed little, mostly the lower taps, and curves
 that come down to the dashed ones of noise, where nothing of the pretrained tap is left. The numbers are the areas

@@ -94,7 +94,7 @@ class Classes(Task):
         shown, _ = self.counts(labels)
         if np.count_nonzero(shown) < 2:
             what = f"only the class '{self.names[int(shown.argmax())]}'" if shown.any() else "no label at all"
-            raise ProbeError(f"{data} has {what}; telling classes apart takes at least two")
+            raise ProbeError(f"{data} has {what}; at least two classes are needed")
 
     def prediction(self, logits: "Tensor") -> "Tensor":
         if logits.shape[-1] > 1:

@@ -114,10 +114,10 @@ class Labels(Task):
         """Labels that no image is known to have are named in the log: nothing can be learnt of them."""
         shown, _ = self.counts(labels)
         if not shown.any():
-            raise ProbeError(f"{data} has no label at all; telling classes apart takes at least two")
+            raise ProbeError(f"{data} has no label at all; at least two classes are needed")
         absent = ", ".join(repr(self.names[at]) for at in np.flatnonzero(shown == 0).tolist())
         if absent:
-            log.warning("%s: no image is known to have %s, so nothing can be learnt of it", data, absent)
+            log.warning("%s: no image is known to have %s, so it cannot be learnt", data, absent)
 
     def prediction(self, logits: "Tensor") -> "Tensor":
         """Rows do not sum to 1."""
