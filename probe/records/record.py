@@ -119,6 +119,7 @@ class Record:
         self.folder = None if folder is None else Path(folder)
         self._writes = writes and folder is not None
         self._runs: list[Run] = []
+        self._entered: Run | None = None  # and not yet written
         self._entries: dict[str, Entry] = {}
         self._told: set[str] = set()
         if self.folder:
@@ -127,18 +128,27 @@ class Record:
     @property
     def runs(self) -> list[Run]:
         """What was asked, in the order of the last time that it was."""
-        if self.folder is None:
-            return list(self._runs)
-        return [Run(**run) for run in _study(self.folder)["runs"]]
+        stored = self._runs if self.folder is None else [Run(**run) for run in _study(self.folder)["runs"]]
+        return [*stored] if self._entered is None else _with(stored, self._entered)
 
     def enter(self, run: Run) -> None:
-        """Note a run as the latest; the same request of earlier is replaced by it."""
+        """Note a run as the latest; the same request of earlier is replaced by it.
+
+        It is written with the first of its cells, so that a request that cannot be met leaves no folder behind.
+        """
+        self._entered = run
+        if any(self.entry(listed["cell"]) for listed in run.cells):
+            self._write_run()
+
+    def _write_run(self) -> None:
+        if self._entered is None or (self.folder and not self._writes):
+            return
         with self._locked():
-            kept = [old for old in self.runs if (old.command, old.asked) != (run.command, run.asked)]
-            self._runs = [*kept, run]
-            if self.folder and self._writes:
+            self._runs = self.runs
+            if self.folder:
                 content = {"format": FORMAT, "runs": [asdict(each) for each in self._runs]}
                 _write(self.folder / STUDY, lambda path: write_signed(path, content))
+            self._entered = None
 
     def entry(self, digest: str) -> Entry | None:
         """A recorded cell; None where there is none, or where its file is damaged, which is logged."""
@@ -209,6 +219,7 @@ class Record:
             {"digest": cell.digest, "kind": cell.kind, "asked": cell.asked, "stored": list(arrays), **known}
         )
         content["facts"]["versions"] = versions()
+        self._write_run()
         if self.folder is None or not self._writes:
             entry = Entry(**content)
             entry.__dict__["arrays"] = dict(arrays)
@@ -229,6 +240,10 @@ class Record:
         except OSError as error:
             raise ProbeError(f"cannot write results to '{self.folder}': {reason(error)}") from None
         return FileLock(self.folder / ".study.lock")
+
+
+def _with(runs: Sequence[Run], run: Run) -> list[Run]:
+    return [*(old for old in runs if (old.command, old.asked) != (run.command, run.asked)), run]
 
 
 def is_record(folder: Path) -> bool:
@@ -270,7 +285,7 @@ def _write(path: Path, write: Any) -> None:
         write(path)
     except OSError as error:
         told = "what is finished is kept, and the same command goes on from there"
-        raise ProbeError(f"cannot write '{path}': {reason(error)}; {told}") from None
+        raise ProbeError(f"cannot write '{path}': {error.strerror or reason(error)}; {told}") from None
 
 
 def _save(file: Any, arrays: "Mapping[str, np.ndarray[Any, Any]]") -> None:

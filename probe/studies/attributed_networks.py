@@ -104,6 +104,6 @@ def _card(model: Truncated) -> dict[str, Any]:
     return {
         **{name: origin[name] for name in ("arch", "level", "modules", "preprocessing")},
         "tap": model.tap, "halved": model.halved, "head": asdict(model.settings), "classes": list(model.classes),
-        "task": model.task, "source": {"weights": origin["weights"], "seed": origin["seed"]},
+        "task": model.task.name, "source": {"weights": origin["weights"], "seed": origin["seed"]},
         "hash": hash_tensors(model.weights()),
     }  # fmt: skip

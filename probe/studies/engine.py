@@ -44,7 +44,8 @@ def complete(
 ) -> list[Entry]:
     """The entries of all cells, in order. Those that are recorded are read; the others are computed first.
 
-    A cell that fails is recorded with its error, and the rest goes on. Raises ProbeError at the end if any failed.
+    A cell that fails ends alone, and the rest goes on. Raises ProbeError at the end if any failed; where others are
+    done, those that failed are recorded with their errors.
     """
     missing = [cell for cell in dict.fromkeys(cells) if not is_done(record, cell)]
     if missing and len(missing) < len(cells):
@@ -53,13 +54,15 @@ def complete(
     with tqdm(total=len(missing), unit="cell", disable=None if len(missing) > 1 else True, desc=doing) as bar:
         for cell, outcome, seconds in (engine or Local()).map(work, missing):
             if isinstance(outcome, ProbeError):
-                record.fail(cell, outcome)
                 failed.append((cell, outcome))
             else:
                 outcome.facts["hardware"] = hardware(pick_device(_device(cell)))
                 record.write(cell, outcome, seconds)
             bar.update()
     if failed:
+        if len(failed) < len(cells):
+            for cell, error in failed:
+                record.fail(cell, error)
         raise _summary(failed, len(cells))
     return [entry.labelled(cell.labels) for cell in cells if (entry := record.entry(cell.digest)) is not None]
 
