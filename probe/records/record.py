@@ -89,24 +89,22 @@ class _Arrays(Mapping[str, Any]):
         self.path, self.names = path, names
 
     def __getitem__(self, name: str) -> Any:
-        with self._open() as file:
-            return file[name]
+        import numpy as np
+
+        if name not in self.names:
+            raise KeyError(name)
+        try:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return arrays[name]
+        except (OSError, ValueError, EOFError, BadZipFile, KeyError) as error:
+            problem = f"cannot read '{self.path}': {reason(error)}"
+            raise ProbeError(f"{problem}; delete it and run the command again") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def _open(self) -> Any:
-        import numpy as np
-
-        try:
-            return np.load(self.path, allow_pickle=False)
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise ProbeError(
-                f"cannot read '{self.path}': {reason(error)}; delete it and run the command again"
-            ) from None
 
 
 class Record:
