@@ -57,7 +57,7 @@ def read_aloud(column: list[Any]) -> int:
 def test_depth_is_the_first_tap_from_which_on_all_agree(taps: int, images: int, kinds: int, seed: int) -> None:
     predicted = np.random.default_rng(seed).integers(0, kinds, (taps, images))
     assert prediction_depths(predicted).tolist() == [read_aloud(list(column)) for column in predicted.T]
-    sets = np.random.default_rng(seed).random((taps, images, 2)) < 0.3
+    sets = (np.random.default_rng(seed).random((taps, images, 2)) < 0.3).astype(int)
     expected = [read_aloud([tuple(each) for each in sets[:, i]]) for i in range(images)]
     assert prediction_depths(sets).tolist() == expected
     assert (prediction_depths(kinds - predicted) == prediction_depths(predicted)).all()  # names do not matter

@@ -34,7 +34,7 @@ from probe.studies.arms import Arms, Setup, gather
 from probe.studies.engine import complete
 from probe.studies.plan import decisive, setting_words
 
-Decided = Integer[ndarray, "t n"] | Bool[ndarray, "t n k"]
+Decided = Integer[ndarray, "t n"] | Integer[ndarray, "t n k"]  # labels, in the form of labels
 ReadTap = Callable[[str, str, NDArray[np.integer]], Probabilities]  # of a tap, a split and all rows of it
 STUDY = "depth"
 UNKNOWN = -1  # in place of right or wrong where no label is known
