@@ -21,14 +21,15 @@ import probe
 from probe.backbones import NetworkSpec
 from probe.commands import main
 from probe.data.images import ImageArrays
-from probe.features import Features
+from probe.features import Features, reader
 from probe.probes import TrainingSet, find_method, fit_taps, layerwise, methods
 from probe.probes.fitting import Fitted, first_of_equal
 from probe.records.record import Record
 from probe.records.rows import COLUMNS, frame, make_row, read_rows
 from probe.scoring.trials import whole_trial
-from probe.settings import Extraction, Network, ProbeGrid
+from probe.settings import Extraction, Network, ProbeGrid, Reading
 from probe.settings.networks import LEVELS
+from probe.studies.arms import Setup, read_alike
 from probe.studies.layerwise import Study, run_layerwise
 from probe.studies.layerwise_words import summary_lines
 
@@ -164,6 +165,24 @@ def test_a_second_run_builds_no_network_and_reads_no_image(monkeypatch: pytest.M
     second = run_layerwise(["resnet10t"], ["scratch"], data, network=SMALL, grid=other)
     folders = [study.arms[0].entry.facts["networks"][0]["features"] for study in (first, second)]
     assert folders[0] == folders[1]
+
+
+def test_networks_that_are_compared_are_read_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `auto` means is settled by the largest of them, and kept with the run."""
+    setup = Setup(seed=0, reading=Reading(), network=SMALL, extraction=Extraction(device="cpu"), cache=None)
+    data, both = shapes_data(), ["test_resnet", "resnet10t"]
+    macs = {arch: probe.backbone(arch, "scratch", image_size=32).tap(-1).macs or 0 for arch in both}
+    assert macs["test_resnet"] < macs["resnet10t"]
+    monkeypatch.setattr(reader, "_gains_by_bfloat16", lambda: False)
+    monkeypatch.setattr(reader, "REPAYS", len(data) * macs["resnet10t"])
+    assert read_alike(both, data, setup).extraction == Extraction(device="cpu", compile="on", dtype="float32")
+    assert read_alike(both[:1], data, setup).extraction.compile == "auto"
+    monkeypatch.setattr(reader, "REPAYS", len(data) * macs["resnet10t"] + 1)
+    assert read_alike(both, data, setup).extraction.compile == "off"
+    study = run_layerwise(both, ["scratch"], data, network=SMALL, grid=GRID)
+    assert study.facts["read"] == {"dtype": "float32", "compile": "off"}
+    monkeypatch.setattr(NetworkSpec, "build", None)
+    assert read_alike(both, data, setup, study.facts["read"]).extraction.compile == "off"
 
 
 def test_seeds_repeat_what_is_random() -> None:

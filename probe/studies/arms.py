@@ -1,8 +1,8 @@
 """What is set side by side: networks by name, networks that are built, and features; all of the same images."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -12,7 +12,7 @@ import numpy as np
 from probe.backbones import Networks, NetworkSpec
 from probe.base.errors import ProbeError, Unreachable
 from probe.base.files import digest_of
-from probe.base.runtime import default_folder, log, versions
+from probe.base.runtime import default_folder, log, pick_device, versions
 from probe.data import Dataset, dataset
 from probe.features import Features, extract
 from probe.features.named import features_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 DEFAULT_WEIGHTS = ("pretrained", "scratch")
+SETTLED = ("dtype", "compile")  # what `auto` stands for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +170,16 @@ class Given:
 
 @dataclass(frozen=True)
 class Arms:
-    """What is set side by side, by name; the images, what decides their numbers, and what could not be had."""
+    """What is set side by side, by name; the images, what decides their numbers, and what could not be had.
+
+    `setup` is how all of them are read, with `auto` settled.
+    """
 
     by_name: dict[str, NetworkArm]
     data: Dataset
     identity: dict[str, Any]
     skipped: list[dict[str, str]]
+    setup: Setup
 
     @property
     def title(self) -> str:
@@ -196,6 +201,7 @@ def gather(
     arms: list[NetworkArm] = []
     skipped: list[dict[str, str]] = []
     table = setup.load(data) if names or built else given[0].data
+    setup = read_alike([*names, *built], table, setup)
     if names:
         arms, skipped = for_each_arm(names, weights, lambda arch, source: arm_of(arch, source, table, setup))
     arms += [Built(net, table, setup) for net in built]
@@ -206,7 +212,26 @@ def gather(
     for name, arm in by_name.items():
         if list(arm.data.ids) != list(table.ids):
             raise ProbeError(f"'{first}' and '{name}' are not of the same images in the same order")
-    return Arms(by_name, table, identity, skipped)
+    return Arms(by_name, table, identity, skipped, setup)
+
+
+def read_alike(
+    subjects: "Sequence[str | Backbone]", data: Dataset, setup: Setup, earlier: Mapping[str, Any] | None = None
+) -> Setup:
+    """The setup with `auto` settled for several networks, which are compared and so read alike.
+
+    The largest of them decides, or what was settled in an `earlier` run. A single network settles it by itself.
+    """
+    extraction = setup.extraction
+    if len(set(subjects)) < 2 or all(getattr(extraction, name) != "auto" for name in SETTLED):
+        return setup
+    if earlier:
+        return replace(setup, extraction=replace(extraction, **earlier))
+    from probe.features.reader import settle
+
+    nets = [arm_of(subject, "scratch", data, setup).net for subject in dict.fromkeys(subjects)]
+    macs = len(data) * max(net.tap(-1).macs or 0 for net in nets)
+    return replace(setup, extraction=settle(extraction, macs, pick_device(extraction.device)))
 
 
 def arm_of(subject: "str | Backbone", weights: str, data: Dataset, setup: Setup) -> NetworkArm:

@@ -92,7 +92,7 @@ def embed(
     )  # fmt: skip
     arms = gather(subjects, weights, data, setup)
     _check_labels(arms, thumbnails)
-    job = _Job(arms, tuple(taps), label, embedding or Embedding(), setup)
+    job = _Job(arms, tuple(taps), label, embedding or Embedding(), arms.setup)
     cells = [*map(job.cell, arms.by_name), *([job.pictures_cell()] if thumbnails else [])]
     run = Run.of(STUDY, job.asked(thumbnails), cells, {"data": arms.data.facts(), "skipped": arms.skipped})
     record.enter(run)

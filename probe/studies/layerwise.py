@@ -12,7 +12,7 @@ import pandas as pd
 from probe.audit import Finding, quick_audit
 from probe.backbones import Networks
 from probe.base.files import plain
-from probe.base.runtime import log, pick_device, probing_device
+from probe.base.runtime import log, probing_device
 from probe.data import Dataset, FileHashes
 from probe.probes import PROBES, check_request
 from probe.records.cell import Cell, Outcome
@@ -21,15 +21,13 @@ from probe.records.rows import frame, make_row
 from probe.scoring.differences import all_differences
 from probe.scoring.recommendation import recommend, recommend_by_size
 from probe.settings import Controls, Extraction, Network, ProbeGrid, Reading
-from probe.studies.arms import NetworkArm, Setup, arm_of, for_each_arm
+from probe.studies.arms import SETTLED, NetworkArm, Setup, arm_of, for_each_arm, read_alike
 from probe.studies.engine import complete
 from probe.studies.plan import DataIdentity, decisive, setting_words
 from probe.studies.probed import STUDY, ProbedArm, probed
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone
-
-SETTLED = ("dtype", "compile")  # what `auto` stands for
 
 
 @dataclass(frozen=True)
@@ -110,10 +108,10 @@ def run_layerwise(
     check_request(table, probes, job.grid, job.controls)
     findings = audited(table, setup.folder)
     asked = plain({"archs": list(map(str, archs)), "weights": list(weights), **job.asked()})
-    settled = _settled(job, archs, [run for run in record.runs if run.asked == asked])
-    job = replace(job, setup=replace(setup, extraction=settled))
+    earlier = [run.facts["read"] for run in record.runs if (run.command, run.asked) == (STUDY, asked)]
+    job = replace(job, setup=read_alike(archs, table, setup, earlier[-1] if earlier else None))
     cells, skipped = for_each_arm(archs, weights, job.cell)
-    read = {name: getattr(settled, name) for name in SETTLED}
+    read = {name: getattr(job.setup.extraction, name) for name in SETTLED}
     facts = {"data": table.facts(), "audit": list(map(asdict, findings)), "skipped": skipped, "read": read}
     if entered:
         record.enter(Run.of(STUDY, asked, cells, facts))
@@ -196,20 +194,6 @@ def audited(data: Dataset, cache: Path) -> list[Finding]:
     for finding in findings:
         log.warning("%s: %s", finding.level.upper(), finding.text)
     return findings
-
-
-def _settled(job: _Job, archs: "Sequence[str | Backbone]", earlier: Sequence[Run]) -> Extraction:
-    """What `auto` means for several networks, which are compared and so read alike: settled by the largest of them."""
-    extraction = job.setup.extraction
-    if len(set(archs)) == 1 or all(getattr(extraction, name) != "auto" for name in SETTLED):
-        return extraction
-    if earlier:
-        return replace(extraction, **earlier[-1].facts["read"])
-    from probe.features.reader import settle
-
-    nets = [arm_of(arch, "scratch", job.data, job.setup).net for arch in set(archs)]
-    macs = max(net.tap(-1).macs or 0 for net in nets)
-    return settle(extraction, len(job.data) * macs, pick_device(extraction.device))
 
 
 def _read_unlike(entries: Sequence[Entry]) -> bool:

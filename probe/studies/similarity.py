@@ -94,7 +94,8 @@ def similarity(
         seed=seed, reading=reading or Reading(), network=network or Network(), extraction=extraction or Extraction(),
         cache=Path(cache) if cache else None,
     )  # fmt: skip
-    job = _Job(gather(subjects, weights, data, setup), comparison, setup)
+    arms = gather(subjects, weights, data, setup)
+    job = _Job(arms, comparison, arms.setup)
     run = Run.of(STUDY, job.asked(), job.cells, job.facts())
     record.enter(run)
     entries = complete(record, job.cells, job.work, doing="comparisons")
