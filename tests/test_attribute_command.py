@@ -444,22 +444,12 @@ def test_a_network_is_built_once_and_what_is_known_is_not_attributed_again(
     things: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[str] = []
-    make = building.from_module
-    monkeypatch.setattr(
-        building, "from_module", lambda net, origin, *size: (built.append(origin.arch), make(net, origin, *size))[1]
-    )
+    make = building._create
+    monkeypatch.setattr(building, "_create", lambda source, *how: (built.append(source.name), make(source, *how))[1])
     asked = (
-        *SMALL,
-        *CHEAP,
-        "--checked",
-        0,
-        "--data",
-        things / "labels.csv",
-        "--masks",
-        things / "boxes.csv",
-        "--out",
-        tmp_path / "out",
-    )
+        *SMALL, *CHEAP, "--checked", 0, "--data", things / "labels.csv", "--masks", things / "boxes.csv",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
     first = json.loads(run(*asked, "--json").stdout)
     assert built == ["test_resnet"]
     again = json.loads(run(*asked, "--json").stdout)

@@ -179,8 +179,12 @@ def test_figures_drawn_again_are_those_of_the_run(images: Path, tmp_path: Path) 
     asked = (*net, "--data", images, "--out", tmp_path / "out", "--json")
     run(*asked, "--method", "pca", "--tap", "stem")
     run(*asked, "--method", "tsne")
-    files = json.loads(run(*asked, "--method", "pca", "--thumbnails").stdout)["files"]
-    assert {Path(file).stem for file in files if ".csv" not in file} == {"embedding_pca", "embedding_pca_images"}
+    answer = json.loads(run(*asked, "--method", "pca", "--thumbnails").stdout)
+    assert len(answer["rows"]) == 1
+    assert {Path(file).stem for file in answer["files"] if ".csv" not in file} == {
+        "embedding_pca",
+        "embedding_pca_images",
+    }
     drawn = ["figure", "embedding", "--results", tmp_path / "out", "--out", tmp_path / "again"]
     assert CliRunner().invoke(main, list(map(str, drawn))).exit_code == 0
     again = list((tmp_path / "again").iterdir())

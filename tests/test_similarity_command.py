@@ -246,7 +246,7 @@ def test_the_command_compares_given_features_before_and_after(tmp_path: Path) ->
         "class": "macro", "split": "test",
     }  # fmt: skip
     scored = [make_row(**known, tap=tap, value=0.7) for tap in net(3)]
-    others = ({"split": "train"}, {"study": "finetune", "method": "trained"}, {"method": "knn"})
+    others = ({"split": "train"}, {"study": "training_size"}, {"method": "knn"})
     write_rows(
         tmp_path / "results.jsonl", scored + [make_row(**known | each, tap="layer0", value=1) for each in others]
     )
@@ -319,6 +319,9 @@ def test_figures_drawn_again_are_those_of_the_run(tmp_path: Path) -> None:
     run(*sources, *how)
     files = json.loads(run(*sources[:4], *how).stdout)["files"]
     assert {Path(file).stem for file in files} == {"similarity", "similarity_lines", "cca"}
+    record, never = Record(tmp_path / "out"), Cell(kind="similarity", asked={}, labels={"dataset": "before"})
+    latest = record.runs[-1]
+    record.enter(Run.of("similarity", {"stopped": True}, [*record.of(latest)[:2], never], latest.facts))
     for name in ("similarity", "cca-boxes"):
         drawn = ["figure", name, "--results", tmp_path / "out", "--out", tmp_path / "again"]
         assert CliRunner().invoke(main, list(map(str, drawn))).exit_code == 0
@@ -330,7 +333,7 @@ def test_figures_drawn_again_are_those_of_the_run(tmp_path: Path) -> None:
 def test_from_python_a_network_that_is_built_is_compared_and_left_alone(images: Path) -> None:
     net = probe.backbone("resnet10t", "scratch", level="stage", image_size=32)
     data = probe.dataset(images)
-    before = net.weights_hash()
+    before = net.train().weights_hash()
     few = Comparison(draws=0, permutations=0)
     found = probe.similarity(net, data=data, comparison=few)
     assert found.record.folder is None
@@ -340,6 +343,7 @@ def test_from_python_a_network_that_is_built_is_compared_and_left_alone(images: 
     whole = probe.similarity([net], data=data, comparison=Comparison(maps=True, draws=0, permutations=0))
     assert whole.counts == {"images": 64, "left_out": 1, "batches": 2}
     assert net.weights_hash() == before
+    assert all(module.training for module in net.modules())
     tuned = probe.backbone("resnet10t", "scratch", level="stage", image_size=32, seed=1)
     tuned.origin = replace(tuned.origin, weights="tuned")
     both = probe.similarity([net, tuned], data=data, comparison=Comparison(maps=True, draws=0, permutations=0)).table
