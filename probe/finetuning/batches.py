@@ -12,13 +12,13 @@ from torchvision.transforms.v2 import functional
 from probe.base.errors import ProbeError
 from probe.data import Images
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 # Share of the area, and width over height: torchvision's RandomResizedCrop by default, and a mild one of our choice.
 AUGMENTS = {"light": ((0.8, 1.0), (9 / 10, 10 / 9)), "crops": ((0.08, 1.0), (3 / 4, 4 / 3))}
 TRIES = 10
 
 
-def draw_epoch(rows: Rows, classes: Rows | None, sampling: str, generator: np.random.Generator) -> Rows:
+def draw_epoch(rows: Indices, classes: Indices | None, sampling: str, generator: np.random.Generator) -> Indices:
     """The rows of an epoch, in order: each once, or as many draws in which every class is as likely.
 
     `classes` (n,) are those of all images; None where an image may have several labels.
@@ -31,7 +31,7 @@ def draw_epoch(rows: Rows, classes: Rows | None, sampling: str, generator: np.ra
     return generator.choice(rows, len(rows), p=weights / weights.sum())
 
 
-def cut_steps(count: int, size: int, parts: int) -> list[list[Rows]]:
+def cut_steps(count: int, size: int, parts: int) -> list[list[Indices]]:
     """Positions 0 to count - 1 as steps of `size`, each in `parts`.
 
     No part is of one image, of which BatchNorm has no variance: a short last step joins the one before it.
@@ -52,7 +52,9 @@ def cut_steps(count: int, size: int, parts: int) -> list[list[Rows]]:
 class Changed:
     """The images at `order`, each changed as its place in the epoch decides, or its row alone; see `AUGMENTS`."""
 
-    def __init__(self, images: Images, order: Rows, augment: str, seeds: Sequence[int], by_row: bool = False) -> None:
+    def __init__(
+        self, images: Images, order: Indices, augment: str, seeds: Sequence[int], by_row: bool = False
+    ) -> None:
         self.images, self.order, self.augment, self.seeds = images, order, augment, tuple(seeds)
         self.by_row = by_row
 

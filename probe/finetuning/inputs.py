@@ -13,7 +13,7 @@ from probe.backbones import Preprocessing
 from probe.data import Dataset
 from probe.features.batches import read_chunks, transform
 from probe.features.reader import moments, normalised
-from probe.finetuning.batches import Changed, Rows
+from probe.finetuning.batches import Changed, Indices
 from probe.settings import Training
 
 
@@ -22,7 +22,9 @@ class Source(Protocol):
 
     first: int
 
-    def batches(self, order: Rows, chunks: Sequence[Rows], seeds: Sequence[int] | None = None) -> Iterator[Tensor]:
+    def batches(
+        self, order: Indices, chunks: Sequence[Indices], seeds: Sequence[int] | None = None
+    ) -> Iterator[Tensor]:
         """One tensor per chunk, positions in `order`, which holds row numbers; as trained on with `seeds`, the run's
         and the epoch.
         """
@@ -44,7 +46,9 @@ class Pictures:
         self.preprocessing = preprocessing
         self.mean, self.std = moments(preprocessing, device)
 
-    def batches(self, order: Rows, chunks: Sequence[Rows], seeds: Sequence[int] | None = None) -> Iterator[Tensor]:
+    def batches(
+        self, order: Indices, chunks: Sequence[Indices], seeds: Sequence[int] | None = None
+    ) -> Iterator[Tensor]:
         augment = "none" if seeds is None else self.training.augment
         views = self.training.views
         drawn = (seeds[0], view_of(seeds, views)) if seeds and views else seeds
@@ -67,7 +71,9 @@ class Outputs:
         self.array, self.shape, self.first, self.device = array, tuple(shape), first, device
         self.views = views
 
-    def batches(self, order: Rows, chunks: Sequence[Rows], seeds: Sequence[int] | None = None) -> Iterator[Tensor]:
+    def batches(
+        self, order: Indices, chunks: Sequence[Indices], seeds: Sequence[int] | None = None
+    ) -> Iterator[Tensor]:
         array = self.views[view_of(seeds, len(self.views))] if seeds and self.views else self.array
         for chunk in chunks:
             rows = torch.from_numpy(np.asarray(array[order[chunk]])).to(self.device, non_blocking=True)

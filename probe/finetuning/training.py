@@ -13,7 +13,7 @@ from tqdm import tqdm
 from probe.base.errors import ProbeError
 from probe.base.shapes import Labels
 from probe.data import Dataset
-from probe.finetuning.batches import Rows, cut_steps, draw_epoch
+from probe.finetuning.batches import Indices, cut_steps, draw_epoch
 from probe.finetuning.devices import add_up, drawing_from, share_statistics
 from probe.finetuning.initialisation import score_of
 from probe.finetuning.inputs import Source
@@ -98,7 +98,7 @@ class Run:
         """The epoch whose weights are kept; of equals the first."""
         return int(np.argmax(self._scores()))
 
-    def logits(self, rows: Rows) -> Tensor:
+    def logits(self, rows: Indices) -> Tensor:
         """(n, k) of some rows, in eval mode, on the CPU."""
         size, world, rank = self.training.batch_size, self.fabric.world_size, self.fabric.global_rank
         chunks = [np.arange(at, min(at + size, len(rows))) for at in range(0, len(rows), size)][rank::world]
@@ -140,7 +140,7 @@ class Run:
         share_statistics(self.fabric, self.model)
         return float(np.mean(losses)), lr
 
-    def _gradients(self, order: Rows, step: Sequence[Rows], inputs: Any) -> float:
+    def _gradients(self, order: Indices, step: Sequence[Indices], inputs: Any) -> float:
         """Leave the gradient of a whole step's loss in the parameters; returns the loss."""
         task, weights, smoothing = self.model.task, self.class_weights, self.training.label_smoothing
         mass = task.mass(self._targets(order[np.concatenate(step)]), weights) or 1.0  # no label of it may be known
@@ -158,7 +158,7 @@ class Run:
         add_up(self.fabric, [*held, total])
         return float(total)
 
-    def _adapt(self, order: Rows, epoch: int) -> None:
+    def _adapt(self, order: Indices, epoch: int) -> None:
         """Set every tensor's rate by its gradients in the first batches of the epoch; nothing else changes."""
         before = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         norms = []
@@ -228,11 +228,11 @@ class Run:
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.history, self.best = state["history"], state["best"]
 
-    def _mine(self, steps: Sequence[Sequence[Rows]]) -> list[Rows]:
+    def _mine(self, steps: Sequence[Sequence[Indices]]) -> list[Indices]:
         """This process's parts of some steps, in order."""
         return [part for step in steps for part in step[self.fabric.global_rank :: self.fabric.world_size]]
 
-    def _targets(self, rows: Rows) -> Tensor:
+    def _targets(self, rows: Indices) -> Tensor:
         return self.targets[torch.from_numpy(rows).to(self.targets.device)]
 
     def _drawing(self, epoch: int) -> Any:

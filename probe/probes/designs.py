@@ -24,7 +24,7 @@ IN_MEMORY = 2 << 30  # bytes of columns; larger designs are read from the featur
 Raw = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-class Rows:
+class StandardisedRows:
     """Some rows (n, d) of features, read chunk by chunk, with their means and spreads.
 
     Raises ProbeError for rows that are not finite.
@@ -55,15 +55,15 @@ class Rows:
         constant = spread <= 10 * torch.finfo(torch.float64).eps * center.abs()
         return center, spread.masked_fill(constant, 1)
 
-    def standardised(self, by: "Rows | None" = None) -> Iterator[Tensor]:
+    def standardised(self, by: "StandardisedRows | None" = None) -> Iterator[Tensor]:
         """Chunk by chunk, by their own means and spreads or by those of other rows, float64."""
         center, scale = (by or self).center, (by or self).scale
         for block in self._read():
             yield (block - center) / scale
 
 
-class Design(Rows):
-    """Rows in the eigenbasis of their covariance."""
+class Design(StandardisedRows):
+    """Standardised rows in the eigenbasis of their covariance."""
 
     def __init__(self, features: Readable, rows: NDArray[np.integer] | None = None, device: str = "cpu") -> None:
         super().__init__(features, rows)
@@ -91,27 +91,27 @@ class Design(Rows):
             return coordinates.float()
         return torch.cat([(block @ self.vectors).float() for block in self.chunks()])
 
-    def turned_back(self, weights: Tensor) -> Tensor:
+    def from_eigenbasis(self, weights: Tensor) -> Tensor:
         """(..., rank) weights in the eigenbasis as (..., d) weights of the standardised features."""
-        turned: Tensor = weights.to(self.vectors) @ self._turn.T
+        turned: Tensor = weights.to(self.vectors) @ self._rotation.T
         return turned @ torch.cat(list(self.chunks())) if self.wide else turned
 
-    def turned(self, raw: Raw) -> Tensor:
+    def to_eigenbasis(self, raw: Raw) -> Tensor:
         """Weights (..., rank + 1) in the eigenbasis from coefficients (..., d) and intercepts (...) in raw units."""
         coef, intercept = raw
         weights = torch.from_numpy(coef * self.scale.cpu().numpy()).to(self.vectors)
         if self.wide:
             weights = weights @ torch.cat(list(self.chunks())).T
         shift = torch.from_numpy(intercept + coef @ self.center.cpu().numpy()).to(self.vectors)
-        return torch.cat([weights @ self._turn, shift[..., None]], -1)
+        return torch.cat([weights @ self._rotation, shift[..., None]], -1)
 
     def raw(self, weights: Tensor) -> Raw:
         """Coefficients (..., d) and what they add to the intercept (...), in raw feature units, float64."""
-        coef = (self.turned_back(weights).cpu() / self.scale.cpu()).numpy()
+        coef = (self.from_eigenbasis(weights).cpu() / self.scale.cpu()).numpy()
         return coef, -coef @ self.center.cpu().numpy()
 
     @property
-    def _turn(self) -> Tensor:
+    def _rotation(self) -> Tensor:
         """(d, rank) from standardised features to the eigenbasis; of a wide design (n, rank), from their kernel."""
         turn: Tensor = self.vectors / self.values.sqrt() if self.wide else self.vectors
         return turn
@@ -140,7 +140,7 @@ class Products(ABC):
         """(f, q, k, n) from weights (f, q, k, r + 1)."""
 
     @abstractmethod
-    def pulled(self, residual: Tensor) -> Tensor:
+    def weighted_sums(self, residual: Tensor) -> Tensor:
         """(f, q, k, r + 1) from residuals (f, q, k, n): the columns' sums weighted by them."""
 
 
@@ -160,7 +160,7 @@ class Stack(Products):
         flat = torch.bmm(weights.flatten(1, 2), self.columns.mT)
         return flat.view(*weights.shape[:3], -1)
 
-    def pulled(self, residual: Tensor) -> Tensor:
+    def weighted_sums(self, residual: Tensor) -> Tensor:
         return torch.bmm(residual.flatten(1, 2), self.columns).view(*residual.shape[:3], -1)
 
 
@@ -169,19 +169,19 @@ class Stream(Products):
 
     def __init__(self, design: Design) -> None:
         self.design = design
-        self.turn = design.vectors.float()
+        self.rotation = design.vectors.float()
         ones = design.values.new_tensor([len(design)])
         self.spread = (torch.cat([design.values, ones]) / len(design))[None].float()
 
     def logits(self, weights: Tensor) -> Tensor:
-        turned = weights[0, ..., :-1] @ self.turn.T
+        turned = weights[0, ..., :-1] @ self.rotation.T
         flat = torch.cat([turned.flatten(0, 1) @ block.float().T for block in self.design.chunks()], dim=1)
         return flat.view(*weights.shape[:3], -1) + weights[..., -1:]
 
-    def pulled(self, residual: Tensor) -> Tensor:
+    def weighted_sums(self, residual: Tensor) -> Tensor:
         flat = residual[0].flatten(0, 1)
-        total, start = flat.new_zeros(len(flat), len(self.turn)), 0
+        total, start = flat.new_zeros(len(flat), len(self.rotation)), 0
         for block in self.design.chunks():
             total += flat[:, start : start + len(block)] @ block.float()
             start += len(block)
-        return torch.cat([total @ self.turn, flat.sum(1, keepdim=True)], 1).view(*residual.shape[:3], -1)
+        return torch.cat([total @ self.rotation, flat.sum(1, keepdim=True)], 1).view(*residual.shape[:3], -1)

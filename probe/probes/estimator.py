@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from probe.base.errors import ProbeError
 from probe.base.shapes import Features2d, Labels, Probabilities
-from probe.probes.linear import Path, fit_path
+from probe.probes.linear import RegularizationPath, fit_path
 from probe.probes.mlp import MLPSet, fit_mlps
 from probe.settings import MLPSetting
 from probe.tasks import Task, kind_of
@@ -56,7 +56,7 @@ class LinearProbe(_Probe):
         The scaler does not see weights; "balanced" counts rows, whatever their weights. Raises ProbeError for a warm
         start from other classes or another number of features.
         """
-        last: Path | None = getattr(self, "path_", None) if self.warm_start else None
+        last: RegularizationPath | None = getattr(self, "path_", None) if self.warm_start else None
         before = last and (self._kind(), dict(vars(self)))
         rows, codes = self._taken_in(X, y)
         if before and before[0] != self._kind():

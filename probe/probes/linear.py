@@ -27,7 +27,7 @@ TOGETHER = 4_000_000  # logits held at a time, of all the designs that are solve
 
 
 @dataclass(frozen=True)
-class Path:
+class RegularizationPath:
     """Linear probes at every strength, in raw feature units: `coef` (s, k, d), `intercept` (s, k).
 
     k is 1 for two classes (the binomial loss of one vector). `gap` (s,) bounds how far the objective is above
@@ -47,10 +47,12 @@ class Path:
         """(s,) whether the gap is within the solver's tolerance."""
         return self.gap <= TOLERANCE
 
-    def only(self, strength: int) -> "Path":
+    def only(self, strength: int) -> "RegularizationPath":
         """The probe at one of the strengths, so that the others need not be kept."""
         at = slice(strength, strength + 1)
-        return Path(self.task, self.coef[at], self.intercept[at], self.gap[at], self.gradient[at], self.iterations)
+        return RegularizationPath(
+            self.task, self.coef[at], self.intercept[at], self.gap[at], self.gradient[at], self.iterations
+        )
 
     def probabilities(self, features: Readable, strength: int | slice = slice(None)) -> ProbabilitiesAt:
         """(..., n, classes) from the probes at one or all strengths; rows of multi-label data do not sum to 1."""
@@ -98,13 +100,13 @@ def fit_path(
     weights: NDArray[np.floating] | None = None,
     start: Raw | None = None,
     device: str = "cpu",
-) -> Path:
+) -> RegularizationPath:
     """Fit `make_pipeline(StandardScaler(), LogisticRegression(C))` for every C of `strengths`; see `fit_paths`."""
     whole = TrainingSet(features, labels, strengths, weights=weights, start=start)
     return fit_paths([whole], task, device=device)[0]
 
 
-def fit_paths(sets: Sequence[TrainingSet], task: Task, *, device: str = "cpu") -> list[Path]:
+def fit_paths(sets: Sequence[TrainingSet], task: Task, *, device: str = "cpu") -> list[RegularizationPath]:
     """Fit probes to several training sets - folds, seeds, taps - as batched problems, on a CPU one for each core.
 
     Every set asks for as many strengths. Features are standardised over all rows of a set, whatever their
@@ -115,11 +117,11 @@ def fit_paths(sets: Sequence[TrainingSet], task: Task, *, device: str = "cpu") -
     _check_memory(sets, task.vectors, device)
     targets = [about(each.name, partial(each.target, task)) for each in sets]
 
-    def fit(group: list[int]) -> list[tuple[int, Path]]:
+    def fit(group: list[int]) -> list[tuple[int, RegularizationPath]]:
         with one_thread():
             return _fit_group(sets, targets, group, task, device)
 
-    paths: dict[int, Path] = {}
+    paths: dict[int, RegularizationPath] = {}
     groups = _groups(sets, targets[0].shown[..., 0].size)
     with tqdm(total=len(sets), unit="fit", disable=None if len(sets) > 1 else True, desc="probes", leave=False) as bar:
         for found in in_threads(fit, groups, torch.get_num_threads() if device == "cpu" else 1):
@@ -155,7 +157,7 @@ def _memory(device: str) -> int:
 
 def _fit_group(
     sets: Sequence[TrainingSet], targets: Sequence[Target], group: list[int], task: Task, device: str
-) -> list[tuple[int, Path]]:
+) -> list[tuple[int, RegularizationPath]]:
     designs = [about(sets[i].name, partial(Design, sets[i].features, sets[i].chosen, device)) for i in group]
     strengths = torch.from_numpy(np.array([sets[i].strengths for i in group], np.float64)).to(device)
     products = Stream(designs[0]) if designs[0].streamed else Stack(designs)
@@ -170,7 +172,7 @@ def _begin(weights: Tensor, start: Raw | None, design: Design, target: Target) -
     """Write where the search begins to (s, t, k, r + 1), padded; what could not be learnt begins at 0."""
     if start is not None:
         coef, intercept = start
-        turned = design.turned((coef, np.where(np.isfinite(intercept), intercept, 0)))
+        turned = design.to_eigenbasis((coef, np.where(np.isfinite(intercept), intercept, 0)))
         turned = turned.unflatten(0, target.learnt.shape)
         weights[..., : design.rank], weights[..., -1] = turned[..., :-1], turned[..., -1]
 
@@ -203,7 +205,7 @@ def _groups(sets: Sequence[TrainingSet], classes: int) -> list[list[int]]:
     return groups
 
 
-def _path(found: Solutions, slot: int, design: Design, target: Target, task: Task) -> Path:
+def _path(found: Solutions, slot: int, design: Design, target: Target, task: Task) -> RegularizationPath:
     """Fold what was found for one design back to raw units."""
     weights = found.weights[slot].flatten(1, 2)
     coef, shift = design.raw(weights[..., : design.rank])
@@ -211,4 +213,4 @@ def _path(found: Solutions, slot: int, design: Design, target: Target, task: Tas
     intercept = weights[..., -1].cpu().numpy() + shift
     gap, gradient = (x[slot].amax(1).cpu().numpy() for x in (found.gap, found.gradient))
     intercept = np.where(learnt, intercept, target.constant)
-    return Path(task, coef * learnt[:, None], intercept, gap, gradient, found.iterations)
+    return RegularizationPath(task, coef * learnt[:, None], intercept, gap, gradient, found.iterations)

@@ -13,7 +13,7 @@ from probe.base.errors import ProbeError
 from probe.base.lookup import unknown
 from probe.base.shapes import Labels
 from probe.probes.centroids import Centroids, fit_centroids
-from probe.probes.linear import Path, TrainingSet, fit_paths
+from probe.probes.linear import RegularizationPath, TrainingSet, fit_paths
 from probe.probes.mlp import MLPs, MLPSet, fit_mlps
 from probe.probes.neighbours import Neighbours, fit_neighbours
 from probe.probes.readout import Readable
@@ -78,31 +78,31 @@ class Method(ABC, Generic[Found, Setting]):
         return 0.0
 
 
-class Linear(Method[Path, float]):
+class Linear(Method[RegularizationPath, float]):
     """Logistic regression; the strongest penalty first."""
 
-    def fit(self, jobs: Sequence[Job]) -> list[Path]:
+    def fit(self, jobs: Sequence[Job]) -> list[RegularizationPath]:
         return self._fit(jobs, [tuple(sorted(self.grid.c_grid))] * len(jobs))
 
-    def settle(self, found: Sequence[Path], best: int) -> float:
+    def settle(self, found: Sequence[RegularizationPath], best: int) -> float:
         return sorted(self.grid.c_grid)[best]
 
-    def refit(self, jobs: Sequence[Job], settings: Sequence[float]) -> list[Path]:
+    def refit(self, jobs: Sequence[Job], settings: Sequence[float]) -> list[RegularizationPath]:
         return self._fit(jobs, [(strength,) for strength in settings])
 
-    def predict(self, found: Path, features: Readable) -> NDArray[np.float64]:
+    def predict(self, found: RegularizationPath, features: Readable) -> NDArray[np.float64]:
         return found.probabilities(features)[:, None]
 
     def describe(self, setting: float) -> Mapping[str, float]:
         return {"chosen_c": setting}
 
-    def converged(self, found: Path) -> bool:
+    def converged(self, found: RegularizationPath) -> bool:
         return bool(found.converged.all())
 
-    def gap(self, found: Path) -> float:
+    def gap(self, found: RegularizationPath) -> float:
         return float(found.gap.max())
 
-    def _fit(self, jobs: Sequence[Job], strengths: Sequence[Sequence[float]]) -> list[Path]:
+    def _fit(self, jobs: Sequence[Job], strengths: Sequence[Sequence[float]]) -> list[RegularizationPath]:
         sets = [
             TrainingSet(job.features, job.labels, tried, job.rows, name=job.name)
             for job, tried in zip(jobs, strengths, strict=True)

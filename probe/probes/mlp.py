@@ -17,7 +17,7 @@ from tqdm import tqdm
 from probe.base.errors import ProbeError
 from probe.base.runtime import in_threads, one_thread
 from probe.base.shapes import Labels, ProbabilitiesAt
-from probe.probes.designs import Rows
+from probe.probes.designs import StandardisedRows
 from probe.probes.mlp_batch import Course, Sample, layers
 from probe.probes.mlp_training import train
 from probe.probes.readout import Readable
@@ -80,7 +80,7 @@ def network(x: Tensor, weight: Tensor, bias: Tensor, last: Tensor, shift: Tensor
 
 @dataclass(frozen=True)
 class MLPSet:
-    """Rows to train MLP probes on: of `features` (n, d) and `labels` those in `rows`, all by default.
+    """StandardisedRows to train MLP probes on: of `features` (n, d) and `labels` those in `rows`, all by default.
 
     Labels are (n,) classes, or (n, labels) of 1, 0 and -1 for unknown: such a row does not count for that label.
     There is one probe for each of `settings` and each seed. Training stops when the loss on the rows in `held`
@@ -110,7 +110,7 @@ class _Network:
 
     at: tuple[int, int, int]  # training set, seed, setting
     layers: Layers
-    by: Rows
+    by: StandardisedRows
     epoch: int
     held_loss: float
 
@@ -167,7 +167,7 @@ def _fit_job(
     sets: Sequence[MLPSet], targets: Sequence[Target], job: Networks, task: Task, device: str
 ) -> list[_Network]:
     every = dict.fromkeys(i for i, _, _ in job)
-    by = {i: about(sets[i].name, partial(Rows, sets[i].features, sets[i].chosen)) for i in every}
+    by = {i: about(sets[i].name, partial(StandardisedRows, sets[i].features, sets[i].chosen)) for i in every}
     samples = {i: about(sets[i].name, partial(_samples, sets[i], targets[i], by[i], task, device)) for i in every}
     courses = [
         Course(*samples[i], seed, [sets[i].settings[j] for _, _, j in at])
@@ -195,11 +195,13 @@ def _checked(sets: Sequence[MLPSet], found: _Network) -> _Network:
     return found
 
 
-def _samples(given: MLPSet, target: Target, by: Rows, task: Task, device: str) -> tuple[Sample, Sample | None]:
+def _samples(
+    given: MLPSet, target: Target, by: StandardisedRows, task: Task, device: str
+) -> tuple[Sample, Sample | None]:
     """The rows to train on and those held out, on the device."""
     learnt = target.learnt.ravel()
 
-    def sample(rows: Rows) -> Sample:
+    def sample(rows: StandardisedRows) -> Sample:
         shown, known = (each.reshape(-1, len(rows)) for each in task.targets(given.labels[rows.rows]))
         shown = shown[learnt]
         counts = shown.any(0, keepdims=True) if target.multinomial else known[learnt]
@@ -208,7 +210,7 @@ def _samples(given: MLPSet, target: Target, by: Rows, task: Task, device: str) -
 
     if given.held is None:
         return sample(by), None
-    held = sample(Rows(given.features, given.held)) if len(given.held) else None
+    held = sample(StandardisedRows(given.features, given.held)) if len(given.held) else None
     if held is None or not held.weights.any():
         raise ProbeError("no held row has a label that can be learnt, so there is no loss to stop by; hold out others")
     return sample(by), held

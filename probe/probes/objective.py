@@ -73,7 +73,7 @@ class Problem:
     def slopes(self, weights: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the mean objective, and the diagonal that stands for its Hessian; (f, q, k, r + 1) both."""
         p = self.probabilities(above)
-        gradient = self.products.pulled(self._residual(p) * self.rows) + self.penalty * weights.float()
+        gradient = self.products.weighted_sums(self._residual(p) * self.rows) + self.penalty * weights.float()
         curvature = ((p - p * p) * self.rows).sum(3, keepdim=True)
         curvature = torch.maximum(curvature, gradient[..., -1:].abs() / REACH)
         return gradient, (curvature * self.spread + self.penalty).clamp_min(TINY)
@@ -102,8 +102,8 @@ class Line:
 
     def __init__(self, problem: Problem, weights: Tensor, above: Tensor, direction: Tensor, along: Tensor) -> None:
         self.problem, self.above, self.along = problem, above, along
-        pulled = problem.penalty * direction
-        self.slope, self.curve = summed(pulled * weights.float()), summed(pulled * direction)  # of the penalty
+        penalised = problem.penalty * direction
+        self.slope, self.curve = summed(penalised * weights.float()), summed(penalised * direction)  # of the penalty
         self.longest = STRIDE / along.abs().amax((2, 3), keepdim=True).clamp_min(TINY)
 
     def derivatives(self, length: Tensor) -> tuple[Tensor, Tensor]:

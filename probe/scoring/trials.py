@@ -11,7 +11,7 @@ from probe.data import Dataset, draw_folds, draw_order
 from probe.settings import ProbeGrid
 
 FOLDS = 5  # of a training subset, which has no validation images of its own
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -23,25 +23,25 @@ class Trial:
     `n_train` images were asked for in training, `seed` drew them.
     """
 
-    folds: tuple[tuple[Rows, Rows], ...]
-    test: Rows
-    pool: Rows
+    folds: tuple[tuple[Indices, Indices], ...]
+    test: Indices
+    pool: Indices
     n_train: int
     seed: int = 0
 
     @property
-    def held(self) -> Rows:
-        """Rows that settings and taps are chosen on, one fold after the other."""
+    def held(self) -> Indices:
+        """Indices that settings and taps are chosen on, one fold after the other."""
         return np.concatenate([held for _, held in self.folds])
 
     @property
-    def seen(self) -> Rows:
-        """Rows that the final probe is fitted to."""
+    def seen(self) -> Indices:
+        """Indices that the final probe is fitted to."""
         return np.concatenate(self.folds[0])
 
     @property
-    def trained(self) -> Rows:
-        """Rows that scores of the split train are of: those behind the probe that val is scored with, or all."""
+    def trained(self) -> Indices:
+        """Indices that scores of the split train are of: those behind the probe that val is scored with, or all."""
         return self.folds[0][0] if len(self.folds) == 1 else self.seen
 
 
@@ -83,7 +83,7 @@ def subset_trials(data: Dataset, sizes: Sequence[int | float], count: int, grid:
     ]
 
 
-def _folds(data: Dataset, rows: Rows, count: int, seed: int) -> tuple[tuple[Rows, Rows], ...]:
+def _folds(data: Dataset, rows: Indices, count: int, seed: int) -> tuple[tuple[Indices, Indices], ...]:
     groups = None if data.groups is None else data.groups[rows]
     try:
         number = draw_folds(data.strata(rows), groups, count, seed)

@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 from probe.base.errors import ProbeError
-from probe.probes.linear import Path
+from probe.probes.linear import RegularizationPath
 from probe.truncation.model import Truncated
 
 
-def head_from_probe(model: Truncated, path: Path) -> None:
+def head_from_probe(model: Truncated, path: RegularizationPath) -> None:
     """Set a pooled linear head to a linear probe of the same pooled features: equal probabilities from the start.
 
     Two classes are one vector w of a probe; the head's logits are then -(w x + b) / 2 and (w x + b) / 2,
