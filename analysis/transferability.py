@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from sklearn.covariance import ledoit_wolf_shrinkage
 
+from probe.base.array_types import Features2d, Questions
 from probe.base.errors import ProbeError
-from probe.base.shapes import Features2d, Questions
 
 Array = NDArray[np.float64]
 SPAN = np.logspace(-8, 8, 33)  # where the ratio of precisions is looked for, beyond the spectrum's ends

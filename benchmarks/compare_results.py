@@ -22,7 +22,7 @@ from typing import Any
 
 from measuring import new_parser, parse
 
-from probe.records.labels import weights_name
+from probe.records.display_names import weights_name
 
 KEYS = (
     "study", "dataset", "arch", "weights", "seed", "method", "tap", "strategy", "split", "metric", "class", "fold",

@@ -16,7 +16,7 @@ from measuring import add_network, in_turn, new_parser, parse, ratio_words
 
 import probe
 from probe.features.batches import read_batches, transform
-from probe.features.reader import Reader, settle
+from probe.features.network_reader import Reader, settle
 
 PAIRS = (
     ("plain", "taps compiled"),

@@ -17,7 +17,7 @@ from measuring import new_parser, parse
 
 import probe
 from probe.data import Dataset, make_dataset
-from probe.data.images import ImageArrays
+from probe.data.image_sources import ImageArrays
 from probe.finetuning.devices import is_first
 
 COUNT = 60

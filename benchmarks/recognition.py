@@ -21,11 +21,11 @@ from PIL import Image
 from probe.data import Dataset, dataset
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Record
-from probe.records.rows import make_row
+from probe.records.result_rows import make_row
 from probe.settings import Extraction, Head, Network, Reading, Training, Tuning
 from probe.studies.arms import Setup
 from probe.studies.engine import complete
-from probe.studies.trained import Trainer
+from probe.studies.trainer import Trainer
 
 SIDE, SEEDS, STRATEGIES = 8, 10, ("ftl", "lp", "lp-ft", "l2-sp", "llrd")
 METRICS, SPLITS = 20, ("train", "val", "test")

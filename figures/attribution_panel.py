@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from figures.style import WIDTHS, literal, paper
-from probe.records.tables import attribution_arrays
+from probe.records.stored_tables import attribution_arrays
 from probe.records.view import View
 
 ROWS, ACROSS = 6, 6  # images, and maps of each, on a page

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from figures.depth_curve import MOST_NAMES, draw_chance
 from figures.style import COLORS, MARKERS, literal, paper
-from probe.records.labels import weights_names
-from probe.records.rows import frame
+from probe.records.display_names import weights_names
+from probe.records.result_rows import frame
 from probe.records.view import View
 
 PANELS = (  # column, unit in which it is shown, label

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from figures.style import COLORS, DASHES, MARKERS, literal, look
-from probe.records.labels import metric_label, probe_label, weights_name, weights_names
-from probe.records.metric_table import find_metric
-from probe.records.rows import records
+from probe.records.display_names import metric_label, probe_label, weights_name, weights_names
+from probe.records.metric_facts import find_metric
+from probe.records.result_rows import records
 from probe.records.view import View
 
 MOST_NAMES = 26  # tap names that fit under a column

@@ -22,8 +22,8 @@ from matplotlib.lines import Line2D
 
 from figures.embedding_panel import Looks, Pictures, draw_images, draw_points, few_classes, looks_of
 from figures.style import WIDTHS, literal, paper
-from probe.records.labels import told_once
-from probe.records.tables import embedding_tables, thumbnails
+from probe.records.display_names import told_once
+from probe.records.stored_tables import embedding_tables, thumbnails
 from probe.records.view import View
 
 COLUMNS = {False: 6, True: 3}  # panels side by side, of points and of images

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from figures.style import COLORS, MARKERS, literal, look
-from probe.records.labels import metric_label, weights_names
-from probe.records.metric_table import find_metric
+from probe.records.display_names import metric_label, weights_names
+from probe.records.metric_facts import find_metric
 from probe.records.view import Missing, View
 
 COSTS = (("macs", 1e9, r"MACs up to the cut ($10^9$)"), ("params", 1e6, r"parameters up to the cut ($10^6$)"))

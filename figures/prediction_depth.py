@@ -21,9 +21,9 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from figures.style import COLORS, literal, paper
-from probe.records.labels import weights_name
+from probe.records.display_names import weights_name
 from probe.records.record import Entry
-from probe.records.tables import depth_table
+from probe.records.stored_tables import depth_table
 from probe.records.view import View
 
 COLUMNS = 8  # images in a row

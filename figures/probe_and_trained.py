@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from figures.depth_curve import draw_chance
 from figures.style import COLORS, MARKERS, literal, look
-from probe.records.labels import metric_label, weights_names
+from probe.records.display_names import metric_label, weights_names
 from probe.records.view import View
 
 APART = 0.012  # of the depth, between strategies at one tap

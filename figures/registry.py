@@ -17,7 +17,7 @@ MODULES = {  # by name the module that draws it
     "strategies": "strategies",
     "frontier": "frontier",
     "similarity": "similarity",
-    "cca-boxes": "cca_boxes",
+    "cca-boxes": "canonical_correlations",
     "embedding": "embedding_grid",
     "attribution": "attribution_panel",
     "prediction-depth": "prediction_depth",

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from probe.records.labels import metric_label, probe_label, weights_names
-from probe.records.metric_table import Metric, find_metric
+from probe.records.display_names import metric_label, probe_label, weights_names
+from probe.records.metric_facts import Metric, find_metric
 from probe.records.view import View
 
 STUDIES = ["layerwise", "finetune"]

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from figures.style import COLORS, DASHES, INCH, MARKERS, WIDTHS, literal, paper
-from probe.records.labels import told_once
-from probe.records.tables import similarity_table
+from probe.records.display_names import told_once
+from probe.records.stored_tables import similarity_table
 from probe.records.view import View
 
 LETTER, LINE = 0.047, 2.3 / INCH  # inches that a letter of a tap's name takes, and its line, at 5.5 points

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from figures.style import COLORS, MARKERS, literal, look
-from probe.records.labels import metric_label, weights_names
+from probe.records.display_names import metric_label, weights_names
 from probe.records.view import Missing, View
 
 LEVEL = 0.05  # of p after correction

@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from figures.depth_curve import draw_chance
 from figures.style import COLORS, MARKERS, literal, look
-from probe.records.labels import metric_label, probe_label, weights_names
+from probe.records.display_names import metric_label, probe_label, weights_names
 from probe.records.view import View
 
 MOST_TAPS = 5  # curves of one panel that can be told apart

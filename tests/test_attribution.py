@@ -31,8 +31,8 @@ from analysis.attribution import (
     pointing_game,
     raw_maps,
 )
-from analysis.attribution.sanity import area
-from analysis.attribution.tables import long_rows, summary, with_differences
+from analysis.attribution.faithfulness import area
+from analysis.attribution.summaries import long_rows, summary, with_differences
 from probe.backbones import Backbone, Layout, Tap
 from probe.base.errors import ProbeError
 from probe.settings import Attribution

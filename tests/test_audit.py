@@ -17,12 +17,12 @@ from scipy.spatial.distance import cdist
 
 from probe.audit import Audit, audit_dataset, copies, quick_audit
 from probe.audit.copies import perceptual_hash
-from probe.audit.order import label_relation
-from probe.audit.samples import IMAGES, samples
-from probe.audit.words import audit_lines
+from probe.audit.label_agreement import label_relation
+from probe.audit.report import audit_lines
+from probe.audit.sample_images import IMAGES, samples
 from probe.commands import main
-from probe.data import Dataset, FileHashes, dataset, fingerprints, make_dataset
-from probe.data.images import ImageArrays, ImageFiles
+from probe.data import Dataset, FileHashes, dataset, file_hashes, make_dataset
+from probe.data.image_sources import ImageArrays, ImageFiles
 from probe.settings import Network, ProbeGrid
 from probe.studies.layerwise import run_layerwise
 
@@ -315,7 +315,7 @@ def test_the_main_job_says_what_the_quick_audit_finds_and_reads_no_image_for_it(
         text = "LEAKAGE: 1 set of identical images in more than one split, 1 of them in test: images/000.png (train) = "
         assert text in caplog.text
         assert [finding["kind"] for finding in study.facts["audit"]] == ["identical"]
-        monkeypatch.setattr(fingerprints, "_content_hash", lambda file: pytest.fail(f"{file} is read again"))
+        monkeypatch.setattr(file_hashes, "hash_file", lambda file: pytest.fail(f"{file} is read again"))
         monkeypatch.setattr(ImageFiles, "load", lambda images, row: pytest.fail(f"image {row} is read again"))
 
 

@@ -25,10 +25,10 @@ from probe.cache.manifest import read_manifest
 from probe.cache.requests import Notebook
 from probe.cache.store import Store
 from probe.cache.upkeep import verify_all
-from probe.commands.group import STOPPED
+from probe.commands.exits import STOPPED
 from probe.data import FileHashes
 from probe.features import Features, batches, extract
-from probe.features.named import features_of
+from probe.features.by_spec import features_of
 
 DATA = tiny_data(n=300, size=8)
 

@@ -17,7 +17,7 @@ from probe.backbones import NetworkSpec
 from probe.base.errors import ProbeError
 from probe.commands import main
 from probe.records.record import Record
-from probe.records.rows import read_rows
+from probe.records.result_rows import read_rows
 from probe.studies.check import cell_table
 
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 import probe
 from figures.cost import cost_figure
-from probe.backbones import Backbone, Origin, cost, from_module
-from probe.backbones.cost import Alive, latency, tap_costs
+from probe.backbones import Backbone, Origin, from_module
+from probe.backbones.tap_costs import Alive, latency, tap_costs
 from probe.commands import main
 from probe.records.record import Record
-from probe.records.rows import frame, make_row, to_json
+from probe.records.result_rows import frame, make_row, to_json
 from probe.settings import Network
 from probe.studies.cost import cost as measure
 
@@ -84,12 +84,12 @@ def test_time_is_the_median_of_the_passes_after_warming_up(monkeypatch: pytest.M
             yield from (1000 * i, 1000 * i + factor, 1000 * i + 3 * factor)
 
     ticks = clock()
-    monkeypatch.setattr(cost, "_now", lambda device: next(ticks))
+    monkeypatch.setattr("probe.backbones.tap_costs._now", lambda device: next(ticks))
     rows = tap_costs(small(), 4, "cpu", 5)
     assert [row["latency_ms"] for row in rows] == pytest.approx([250, 750])
     assert [row["latency_ms_low"] for row in rows] == pytest.approx([250, 750])
     assert [row["latency_ms_high"] for row in rows] == pytest.approx([275, 825])
-    monkeypatch.setattr(cost, "_now", lambda device: next(times))
+    monkeypatch.setattr("probe.backbones.tap_costs._now", lambda device: next(times))
     times = iter(np.cumsum([0, *([9, 0] * 2), *([2, 0] * 3), 5, 0]))
     assert latency(lambda x: x, torch.zeros(4, 1), repeats=3)["ms_per_image"] == 500
 

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from probe.base.errors import ProbeError
 from probe.data import SPLITS, Dataset, FileHashes, dataset, make_dataset
-from probe.data.images import ImageArrays, ImageFiles
+from probe.data.image_sources import ImageArrays, ImageFiles
 
 EXAMPLES = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 

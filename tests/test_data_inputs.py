@@ -31,8 +31,8 @@ from probe.base.errors import ProbeError
 from probe.cache.requests import data_fingerprint
 from probe.commands import main
 from probe.data import FileHashes, dataset, make_dataset
-from probe.data.images import ImageArrays, ImageFiles, images_in
-from probe.data.published import TORCHVISION_SETS
+from probe.data.image_sources import ImageArrays, ImageFiles, images_in
+from probe.data.published_sets import TORCHVISION_SETS
 from probe.records.record import Record
 from probe.settings import Reading
 

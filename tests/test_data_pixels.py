@@ -20,7 +20,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from probe.base.errors import ProbeError
-from probe.data.images import ImageFiles
+from probe.data.image_sources import ImageFiles
 from probe.data.intensity import limits, to_bytes
 from probe.data.pictures import read_picture
 from probe.settings import Reading

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from probe.commands import main
-from probe.records.rows import read_rows
+from probe.records.result_rows import read_rows
 from probe.studies import demo
 from probe.studies.demo import HELD, LABELLED, Demo, run_demo
 

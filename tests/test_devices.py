@@ -16,7 +16,7 @@ from analysis.attribution import METHODS, AtTap, attribute
 from analysis.similarity import MinibatchCKA
 from probe.base import runtime
 from probe.data import Dataset, make_dataset
-from probe.data.images import ImageArrays
+from probe.data.image_sources import ImageArrays
 from probe.features import Features
 from probe.finetuning.devices import make_fabric
 from probe.probes import MLPSet, fit_mlps, layerwise

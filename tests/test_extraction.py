@@ -12,7 +12,7 @@ import probe
 from probe.backbones import Backbone
 from probe.data import Dataset
 from probe.features.batches import transform, walk_dataset
-from probe.features.reader import Reader, settle
+from probe.features.network_reader import Reader, settle
 from probe.settings import Extraction
 
 

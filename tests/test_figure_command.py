@@ -21,7 +21,7 @@ from figures.strategies import strategies
 from figures.style import INCH, slide
 from probe.commands import main
 from probe.records.record import Record
-from probe.records.rows import frame, make_row, records
+from probe.records.result_rows import frame, make_row, records
 from probe.records.view import View, name_settings
 from probe.scoring.differences import strategy_differences
 
@@ -337,7 +337,7 @@ def test_weights_of_one_stem_are_told_apart(results: Path) -> None:
 
 def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:
     gallery = (ROOT / "figures" / "gallery" / "README.md").read_text()
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs" / "figures.md").read_text()
     for name in MODULES:
         module = module_of(name)
         about = str(module.__doc__)
@@ -346,7 +346,7 @@ def test_every_recipe_is_in_the_gallery_and_says_what_it_reads() -> None:
         assert "What one should see" in about, name
         file = f"figures/{Path(str(module.__file__)).name}"
         assert f"(`{file}`)" in gallery, file
-        assert f"`{name}`" in readme, name
+        assert f"`{name}`" in page, name
     shown = set(re.findall(r"\]\(([\w]+\.png)\)", gallery))
     assert shown == {path.name for path in (ROOT / "figures" / "gallery").glob("*.png")}
     assert set(SIZED) < set(MODULES)

@@ -9,8 +9,8 @@ from helpers import words
 
 from figures.depth_curve import depth_curve
 from figures.style import INCH, WIDTHS, paper, save
-from probe.records.labels import weights_name, weights_names
-from probe.records.rows import frame, make_row
+from probe.records.display_names import weights_name, weights_names
+from probe.records.result_rows import frame, make_row
 
 pytestmark = pytest.mark.usefixtures("print_quality")
 

@@ -26,9 +26,10 @@ from probe.finetuning.inputs import Pictures
 from probe.finetuning.schedule import factor, is_over, plateau
 from probe.finetuning.training import Run
 from probe.probes import fit_path
-from probe.records.rows import read_rows
+from probe.records.result_rows import read_rows
 from probe.settings import Batches, ProbeGrid, Training, Tuning
 from probe.settings.training import STRATEGIES
+from probe.tasks import Classes, Labels
 from probe.truncation import read_card
 from probe.truncation.prediction import predict
 

@@ -23,7 +23,7 @@ from probe.metrics import (
 )
 from probe.metrics.calibration import BINS
 from probe.metrics.ranking import RANKING, Question, sensitivity_at, specificity_at, trace_curves
-from probe.records.metric_table import find_metric
+from probe.records.metric_facts import find_metric
 from probe.scoring.statistics import bootstrap_weights
 from probe.tasks import Classes, Labels, Task, read_task
 

@@ -22,7 +22,7 @@ from figures.style import INCH
 from probe.base.errors import ProbeError
 from probe.commands import main
 from probe.features import Features
-from probe.records.rows import read_rows
+from probe.records.result_rows import read_rows
 from probe.settings import Depths, Extraction
 from probe.studies.depth import depth, depth_rows, extremes, prediction_depths, sample_depths
 

@@ -18,7 +18,7 @@ from probe.data import Dataset
 from probe.finetuning import Pretrained, pretrain, read_pretraining
 from probe.finetuning.training import Run
 from probe.records.record import Record
-from probe.records.rows import read_rows
+from probe.records.result_rows import read_rows
 from probe.settings import Network, Training
 
 NETWORK = Network(image_size=SIZE)

@@ -9,13 +9,13 @@ from helpers import tiny_data, tiny_net
 
 import probe
 from probe.cache.requests import network_request
-from probe.features import reader
-from probe.features.reader import REPAYS, NotCompiledError, Reader, settle
+from probe.features import network_reader
+from probe.features.network_reader import REPAYS, NotCompiledError, Reader, settle
 from probe.settings import Extraction
 
 
 def test_what_auto_means() -> None:
-    auto, dtype = Extraction(), "bfloat16" if reader._gains_by_bfloat16() else "float32"
+    auto, dtype = Extraction(), "bfloat16" if network_reader._gains_by_bfloat16() else "float32"
     repays = REPAYS / (2 if dtype == "bfloat16" else 1)
     short, long = settle(auto, 0.9 * repays, "cpu"), settle(auto, repays, "cpu")
     assert (short.compile, short.dtype) == ("off", "float32")
@@ -39,7 +39,7 @@ def test_what_auto_means() -> None:
 )
 def test_where_bfloat16_is_taken(found: dict[str, object], gains: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
-    assert reader._gains_by_bfloat16() == gains
+    assert network_reader._gains_by_bfloat16() == gains
     assert settle(Extraction(compile="on"), 0, "cpu").dtype == ("bfloat16" if gains else "float32")
 
 
@@ -66,7 +66,7 @@ def test_a_network_that_cannot_be_compiled_is_read_as_it_is(
     def refuse(*_: object, **__: object) -> None:
         raise NotCompiledError("no compiler")
 
-    monkeypatch.setattr(reader, "_compiled", refuse)
+    monkeypatch.setattr(network_reader, "_compiled", refuse)
     net, data = tiny_net(), tiny_data()
     found = probe.extract(net, data, Extraction(compile="on"))
     assert "resnet10t is read uncompiled: no compiler" in caplog.text

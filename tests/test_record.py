@@ -15,11 +15,11 @@ from probe.base.errors import ProbeError
 from probe.commands import main
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Record, Run
-from probe.records.rows import make_row
+from probe.records.result_rows import make_row
 from probe.settings import ProbeGrid, Training, Tuning
 from probe.settings.training import READ, STRATEGIES, reads
 from probe.studies.engine import complete
-from probe.studies.plan import decisive, setting_words
+from probe.studies.identity import decisive, setting_words
 
 
 def cell(value: int = 0, **labels: Any) -> Cell:

@@ -7,7 +7,7 @@ import pytest
 import analysis.attribution
 from probe import probes
 from probe.finetuning import STRATEGIES, batches, devices
-from probe.records import labels
+from probe.records import display_names
 from probe.settings import attribution, networks, probing, training
 from probe.truncation import exports, heads
 
@@ -29,4 +29,4 @@ def test_a_table_has_what_the_settings_offer(name: str) -> None:
 
 
 def test_only_probes_that_there_are_have_a_name_in_print() -> None:
-    assert set(labels.PROBES) < set(probing.PROBES)
+    assert set(display_names.PROBES) < set(probing.PROBES)

@@ -19,10 +19,10 @@ from analysis.similarity import (
     cca_coefficients,
     cca_curve,
     cka_matrix,
+    cka_of_all_pairs,
     linear_cka,
     measure,
     mutual_knn,
-    pairs,
     procrustes,
     pwcca,
     rbf_cka,
@@ -93,11 +93,11 @@ def test_all_pairs_in_both_spaces_and_in_pieces(n: int, hsic: Callable, monkeypa
     for ways in (("_over_samples", "_over_features"), ("_over_features", "_over_samples")):
         for held, rows, chunk in ((2**29, 2048, 4096), (2**16, n - 1, 64)):
             with monkeypatch.context() as patch:
-                only = getattr(pairs, ways[0])
+                only = getattr(cka_of_all_pairs, ways[0])
                 over = only if ways[0] == "_over_features" else lambda taps, _, only=only: only(taps)
-                patch.setattr(pairs, "off_diagonal_sums", over)
+                patch.setattr(cka_of_all_pairs, "off_diagonal_sums", over)
                 for name, value in (("HELD", held), ("ROWS", rows), ("CHUNK", chunk)):
-                    patch.setattr(pairs, name, value)
+                    patch.setattr(cka_of_all_pairs, name, value)
                 np.testing.assert_allclose(cka_matrix(a, b, unbiased=hsic is unbiased), expected, atol=1e-6)
                 np.testing.assert_allclose(cka_matrix(a, unbiased=hsic is unbiased), itself, atol=1e-6)
     np.testing.assert_allclose(np.diag(cka_matrix(a, unbiased=hsic is unbiased)), 1, atol=1e-12)
@@ -106,8 +106,10 @@ def test_all_pairs_in_both_spaces_and_in_pieces(n: int, hsic: Callable, monkeypa
 def test_the_cheaper_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
     for name in ("_over_samples", "_over_features"):
-        way = getattr(pairs, name)
-        monkeypatch.setattr(pairs, name, lambda *given, way=way, name=name: (taken.append(name), way(*given))[1])
+        way = getattr(cka_of_all_pairs, name)
+        monkeypatch.setattr(
+            cka_of_all_pairs, name, lambda *given, way=way, name=name: (taken.append(name), way(*given))[1]
+        )
     x, y = pair(20, 40, 50)
     cka_matrix({"x": x, "y": y})
     x, y = pair(100, 4, 5)

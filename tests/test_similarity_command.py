@@ -13,7 +13,7 @@ from helpers import words
 import probe
 from analysis.similarity import cca_coefficients, estimate, half_samples, linear_cka, measure
 from analysis.similarity.tables import cca_table
-from figures.cca_boxes import cca_boxes
+from figures.canonical_correlations import canonical_correlations
 from figures.similarity import LINE, heatmaps, lines, shared_taps
 from figures.style import INCH, WIDTHS
 from probe.base.errors import ProbeError
@@ -21,7 +21,7 @@ from probe.commands import main
 from probe.features import Features
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Record, Run
-from probe.records.rows import make_row, to_json
+from probe.records.result_rows import make_row, to_json
 from probe.settings import Comparison, Network
 from probe.studies.similarity import Similarity
 
@@ -180,7 +180,7 @@ def test_correlations_of_equal_taps_stand_against_noise(tmp_path: Path) -> None:
     np.testing.assert_allclose(rows["coefficient"][:6], cca_coefficients(a["layer0"], b["layer0"]))
     np.testing.assert_allclose(rows["share"][:6], np.linspace(0, 1, 6))
     scores = pd.DataFrame({"tap": ["layer1", "layer0", "layer0"], "value": [0.9, 0.6, 0.8]})
-    figure = cca_boxes(rows, "a and b", scores, "test AUROC")
+    figure = canonical_correlations(rows, "a and b", scores, "test AUROC")
     left, right, other = figure.axes
     np.testing.assert_array_equal(left.lines[0].get_ydata(), rows["coefficient"][:6])
     np.testing.assert_array_equal(left.lines[1].get_ydata(), rows["chance"][:6])

@@ -25,8 +25,8 @@ from probe.finetuning.training import Run
 from probe.settings import Tuning
 from probe.truncation import Truncated, read_card
 from probe.truncation.exports import export
+from probe.truncation.halved_top import halve_top
 from probe.truncation.prediction import predict
-from probe.truncation.slimming import halve_top
 
 BEGIN = {  # network: the stage from which on it is halved
     "resnet18": "layer3.0", "resnext50_32x4d": "layer4.0", "torchvision:vgg11": "features.12",

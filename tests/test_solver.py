@@ -317,11 +317,11 @@ def test_more_classes_than_memory_holds_are_refused(monkeypatch: pytest.MonkeyPa
     x, y = problem(200, 20, 3)
     monkeypatch.setattr(linear, "_memory", lambda device: 40 * 200 * 3 * 2)
     whole = TrainingSet(x, y, (0.1, 1.0), name="tap 'stem'")
-    assert fit_paths([whole], "multiclass", 3)[0].converged.all()
+    assert fit_paths([whole], Classes(3))[0].converged.all()
     with pytest.raises(
         probe.ProbeError, match="^tap 'stem': .* 4 classes at 2 strengths on 200 rows take 0 GB of memory"
     ):
-        fit_paths([whole], "multiclass", 4)
+        fit_paths([whole], Classes(4))
 
 
 def test_memory_is_what_the_process_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

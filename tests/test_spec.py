@@ -19,7 +19,7 @@ import probe
 from probe import NetworkSpec
 from probe.backbones import Networks, building
 from probe.commands import main
-from probe.features.named import features_of
+from probe.features.by_spec import features_of
 from probe.settings import Attribution, Batches, Extraction, Network
 
 ARCH = "test_resnet"

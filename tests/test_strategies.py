@@ -16,7 +16,7 @@ import probe
 from probe.finetuning import STRATEGIES, State, Strategy
 from probe.finetuning import frozen as frozen_stages
 from probe.finetuning.initialisation import draw_weights
-from probe.finetuning.parts import (
+from probe.finetuning.parameter_groups import (
     Pull,
     batchnorms,
     make_optimizer,

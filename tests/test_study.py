@@ -20,18 +20,18 @@ from sklearn.preprocessing import StandardScaler
 import probe
 from probe.backbones import NetworkSpec
 from probe.commands import main
-from probe.data.images import ImageArrays
-from probe.features import Features, reader
+from probe.data.image_sources import ImageArrays
+from probe.features import Features, network_reader
 from probe.probes import TrainingSet, find_method, fit_taps, layerwise, methods
 from probe.probes.fitting import Fitted, first_of_equal
 from probe.records.record import Record
-from probe.records.rows import COLUMNS, frame, make_row, read_rows
-from probe.scoring.trials import whole_trial
+from probe.records.result_rows import COLUMNS, frame, make_row, read_rows
+from probe.scoring.folds import whole_trial
 from probe.settings import Extraction, Network, ProbeGrid, Reading
 from probe.settings.networks import LEVELS
 from probe.studies.arms import Setup, read_alike
 from probe.studies.layerwise import Study, run_layerwise
-from probe.studies.layerwise_words import summary_lines
+from probe.studies.layerwise_report import summary_lines
 
 GRID = ProbeGrid(draws=100, c_grid=(0.01, 1.0))
 
@@ -173,11 +173,11 @@ def test_networks_that_are_compared_are_read_alike(monkeypatch: pytest.MonkeyPat
     data, both = shapes_data(), ["test_resnet", "resnet10t"]
     macs = {arch: probe.backbone(arch, "scratch", image_size=32).tap(-1).macs or 0 for arch in both}
     assert macs["test_resnet"] < macs["resnet10t"]
-    monkeypatch.setattr(reader, "_gains_by_bfloat16", lambda: False)
-    monkeypatch.setattr(reader, "REPAYS", len(data) * macs["resnet10t"])
+    monkeypatch.setattr(network_reader, "_gains_by_bfloat16", lambda: False)
+    monkeypatch.setattr(network_reader, "REPAYS", len(data) * macs["resnet10t"])
     assert read_alike(both, data, setup).extraction == Extraction(device="cpu", compile="on", dtype="float32")
     assert read_alike(both[:1], data, setup).extraction.compile == "auto"
-    monkeypatch.setattr(reader, "REPAYS", len(data) * macs["resnet10t"] + 1)
+    monkeypatch.setattr(network_reader, "REPAYS", len(data) * macs["resnet10t"] + 1)
     assert read_alike(both, data, setup).extraction.compile == "off"
     study = run_layerwise(both, ["scratch"], data, network=SMALL, grid=GRID)
     assert study.facts["read"] == {"dtype": "float32", "compile": "off"}

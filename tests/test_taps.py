@@ -10,7 +10,7 @@ from networks import PREPROCESSING
 from torch import Tensor, nn
 
 import probe
-from probe.backbones import Backbone, Layout, Origin, Tap, cuts, tracing
+from probe.backbones import Backbone, Layout, Origin, Tap, cut_points, tracing
 from probe.backbones.stages import slice_network
 from probe.backbones.taps import AXES, find_layout
 
@@ -110,7 +110,7 @@ def test_a_network_of_volumes_is_sliced_measured_pooled_and_cut() -> None:
     network, shape = Volumes().eval(), (1, 4, 8, 6)
     flows = {training: tracing.trace(network, shape, training) for training in (True, False)}
     origin = Origin(arch="volumes", weights="scratch", seed=0, level="block", preprocessing=PREPROCESSING)
-    net = Backbone(*slice_network(network, cuts.find(network, flows[False], "block"), flows), origin)
+    net = Backbone(*slice_network(network, cut_points.find(network, flows[False], "block"), flows), origin)
     assert net.taps == ("stem", "blocks.0", "blocks.1")
     assert {(str(tap.layout), tap.width, tap.resolution) for tap in net.table()[1:]} == {("ncdhw", 4, (2, 4, 3))}
     x = torch.randn(2, *shape)

@@ -12,7 +12,7 @@ import probe
 from probe.base.errors import ProbeError
 from probe.metrics import MACRO, MICRO, ones
 from probe.tasks import Classes, Labels, Task, as_task, kind_of, read_task
-from probe.tasks.labels import UNKNOWN
+from probe.tasks.multi_label import UNKNOWN
 
 TASKS = [Classes(["benign", "malignant"]), Classes("abcd"), Labels(["mass"]), Labels(["edema", "mass", "nodule"])]
 every_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.name} of {task.outputs}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import probe
-from probe.backbones import Backbone, Origin, Preprocessing, from_module, traced, tracing
+from probe.backbones import Backbone, Origin, Preprocessing, from_module, trace_memo, tracing
 from probe.base.memo import Memo
 
 ARCHS = {  # of every family the smallest, at as few pixels as it takes
@@ -26,8 +26,8 @@ def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traced, "_flows", Memo(16))
-    monkeypatch.setattr(traced, "_native", Memo(16))
+    monkeypatch.setattr(trace_memo, "_flows", Memo(16))
+    monkeypatch.setattr(trace_memo, "_native", Memo(16))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
         seen.append((shape[-1], training))
         return trace(network, shape, training)
 
-    monkeypatch.setattr(traced, "trace", noted)
+    monkeypatch.setattr(trace_memo, "trace", noted)
     return seen
 
 
@@ -103,7 +103,7 @@ def test_other_settings_of_an_architecture_are_another_build() -> None:
     """As far as they can be seen: kinds and plain settings of modules, shapes, and tables."""
 
     def kind(**options: object) -> object:
-        return traced.build_of(timm.create_model("test_vit", **options))
+        return trace_memo.build_of(timm.create_model("test_vit", **options))
 
     torch.manual_seed(1)
     assert kind() == kind()
@@ -114,11 +114,11 @@ def test_other_settings_of_an_architecture_are_another_build() -> None:
     plain, other = (timm.create_model("test_vit") for _ in range(2))
     for block in other.blocks:
         block.attn.fused_attn = not block.attn.fused_attn
-    assert traced.build_of(plain) != traced.build_of(other)
+    assert trace_memo.build_of(plain) != trace_memo.build_of(other)
     tables = [timm.create_model("swin_tiny_patch4_window7_224", img_size=32) for _ in range(2)]
     tables[1].layers[0].blocks[0].attn.relative_position_index += 1
-    assert traced.build_of(tables[0]) != traced.build_of(tables[1])
-    assert traced.build_of(plain, "a", None) != traced.build_of(plain, "b", None)
+    assert trace_memo.build_of(tables[0]) != trace_memo.build_of(tables[1])
+    assert trace_memo.build_of(plain, "a", None) != trace_memo.build_of(plain, "b", None)
 
 
 class Own(nn.Module):
@@ -148,7 +148,7 @@ def test_what_is_kept_holds_no_weights() -> None:
     del net
     gc.collect()
     assert [tensor for tensor in tensors if tensor() is not None] == []
-    assert len(traced._flows._made) == 1
+    assert len(trace_memo._flows._made) == 1
 
 
 def test_constants_that_may_come_from_statistics_are_traced_for_every_network() -> None:
@@ -162,7 +162,7 @@ def test_constants_that_may_come_from_statistics_are_traced_for_every_network() 
 
     for mean in (1.0, 3.0):
         network = Scaled(mean)
-        flows = traced.flows_of(network, "scaled", (3, 8, 8), "build")
+        flows = trace_memo.flows_of(network, "scaled", (3, 8, 8), "build")
         (name,) = flows[False].constants
         assert (getattr(network, name) == 2 * mean).all()
 

@@ -5,10 +5,10 @@ tap between them. Nothing is hooked, and nothing about the model or the global r
 """
 
 from analysis.attribution.baselines import make_baseline
+from analysis.attribution.faithfulness import agreement, completeness_gap, perturbation_curves
 from analysis.attribution.gradcam import AtTap, grad_cam
 from analysis.attribution.methods import METHODS, attribute, raw_maps
 from analysis.attribution.pointing import area_share, energy_in_mask, pointing_game
-from analysis.attribution.sanity import agreement, completeness_gap, perturbation_curves
 from probe.settings.attribution import BASELINES
 
 __all__ = [

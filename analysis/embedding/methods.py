@@ -12,7 +12,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from analysis.embedding.reduction import COMPONENTS, reduced
+from analysis.embedding.principal_components import COMPONENTS, reduced
 from probe.base.errors import ProbeError
 from probe.base.lookup import check_seed, unknown
 from probe.settings.embedding import METHODS

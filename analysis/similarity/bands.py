@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from analysis.similarity.centred import Matrix, Taps
 from analysis.similarity.measures import MatrixOf
+from probe.base.array_types import Groups
 from probe.base.errors import ProbeError
-from probe.base.shapes import Groups
 from probe.scoring.statistics import LEVEL, percentile_interval
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from analysis.similarity.cca import KEPT, correlations, projection_weighted, span_of
 from analysis.similarity.centred import Centred, Matrix, Taps, centred_taps
 from analysis.similarity.cka import LEAST, aligned_kernels, rbf_kernel
+from analysis.similarity.cka_of_all_pairs import cka_matrix
 from analysis.similarity.neighbours import nearest, overlap
-from analysis.similarity.pairs import cka_matrix
 from analysis.similarity.rotation import alignment, turned
 from probe.base.lookup import unknown
 from probe.settings.similarity import MEASURES

@@ -13,10 +13,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from probe.audit.copies import perceptual_hash
-from probe.audit.findings import Finding, count, listed
+from probe.audit.table_checks import Finding, count, listed
 from probe.base.errors import ProbeError
 from probe.data import Dataset
-from probe.data.images import ImageFiles
+from probe.data.image_sources import ImageFiles
 
 THUMBNAIL = 16  # pixels a side
 

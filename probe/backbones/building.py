@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from probe.backbones import cuts, tracing
+from probe.backbones import cut_points, tracing
 from probe.backbones.catalog import Source, find_source, list_archs, seeded
 from probe.backbones.network import Backbone, Origin, Preprocessing
-from probe.backbones.published import require
 from probe.backbones.spec import NetworkSpec
 from probe.backbones.stages import slice_network
 from probe.backbones.state_dicts import load_state, read_state, trained_size
-from probe.backbones.traced import build_of, flows_of, native_flow
+from probe.backbones.trace_memo import build_of, flows_of, native_flow
+from probe.backbones.weight_files import require
 from probe.base.errors import ProbeError, Unreachable
 from probe.base.lookup import is_file, unknown
 from probe.base.runtime import log
@@ -126,8 +126,10 @@ def _sliced(network: nn.Module, origin: Origin, native_size: int | None, build: 
     native = flows[False]
     if native_size is not None and native_size != size:
         native = native_flow(network, origin.arch, (channels, native_size, native_size), build) or native
-    places = [{flow.names[flow.pixels[i]] for i in cuts.candidates(flow)} for flow in (flows[True], flows[False])]
-    found = [cut for cut in cuts.find(network, native, origin.level) if all(cut.node in place for place in places)]
+    places = [{flow.names[flow.pixels[i]] for i in cut_points.candidates(flow)} for flow in (flows[True], flows[False])]
+    found = [
+        cut for cut in cut_points.find(network, native, origin.level) if all(cut.node in place for place in places)
+    ]
     if not found:
         raise ProbeError(f"{origin.arch} has no place where all information passes through one tensor")
     return Backbone(*slice_network(network, found, flows), origin)
@@ -155,7 +157,7 @@ def from_list(network: nn.Module, origin: Origin, modules: Sequence[str]) -> Bac
     unread = next((flow.names[node] for node in flow.pixels[1:-1] if node not in flow.layouts), None)
     if unread is not None:
         raise ProbeError(f"cannot tell which axis of the output of '{unread}' holds the channels; leave it out")
-    found = [cuts.Cut(flow.names[node], flow.names[node], flow.layouts[node]) for node in flow.pixels[1:-1]]
+    found = [cut_points.Cut(flow.names[node], flow.names[node], flow.layouts[node]) for node in flow.pixels[1:-1]]
     net = Backbone(*slice_network(network, found, {True: flow, False: flow}), origin)
     with tracing.mode(network, training=False), torch.no_grad():
         images = torch.linspace(-1, 1, 2 * math.prod(shape)).reshape(2, *shape)

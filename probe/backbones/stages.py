@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from probe.backbones.cuts import Cut
+from probe.backbones.cut_points import Cut
 from probe.backbones.taps import VECTOR
 from probe.backbones.tracing import BATCHES, Flow, holds_tensor
 from probe.base.errors import ProbeError

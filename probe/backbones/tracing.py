@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.feature_extraction import NodePathTracer
 
-from probe.backbones.layouts import ChannelAxes
+from probe.backbones.channel_axes import ChannelAxes
 from probe.backbones.taps import Layout, find_layout
 
 BATCHES = (2, 3)  # two sizes tell a constant from a multiple of the batch

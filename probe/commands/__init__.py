@@ -11,10 +11,10 @@ from probe.commands.data import audit
 from probe.commands.demo import demo
 from probe.commands.depth import depth
 from probe.commands.embed import embed
+from probe.commands.exits import Commands
 from probe.commands.extract import extract
 from probe.commands.figure import figure
 from probe.commands.finetune import finetune
-from probe.commands.group import Commands
 from probe.commands.layerwise import layerwise
 from probe.commands.predict import predict
 from probe.commands.pretrain import pretrain

@@ -71,7 +71,7 @@ def attribute(
         raise click.UsageError("--at and --weights go with --arch; a saved network has its own")
     from probe.base.runtime import check_folder
     from probe.commands.drawing import draw_all
-    from probe.records.rows import records, to_json
+    from probe.records.result_rows import records, to_json
     from probe.studies.attribution import attribute as explain
 
     check_folder(out)
@@ -105,7 +105,7 @@ def _lines(rows: Any) -> list[str]:
 
 def _table(rows: Any, column: str, heads: dict[str, str]) -> list[str]:
     """A line per network and tap, a column per known one of `heads`."""
-    from probe.records.text import text_table
+    from probe.records.text_tables import text_table
 
     found = {name: head for name, head in heads.items() if rows[column].eq(name).any()}
     rows = rows[rows[column].isin(found)]

@@ -10,7 +10,7 @@ import click
 
 from probe.base.errors import ProbeError
 from probe.commands.options import as_json, cache_folder
-from probe.records.text import text_table
+from probe.records.text_tables import text_table
 
 
 @click.group("cache")

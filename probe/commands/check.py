@@ -60,7 +60,7 @@ def check(
     if seeds < 1:
         raise click.BadParameter("at least 1", param_hint="--seeds")
     from probe.base.runtime import check_folder
-    from probe.records.rows import to_json
+    from probe.records.result_rows import to_json
     from probe.studies.check import cell_table, write_check
     from probe.studies.check import check as compare
 
@@ -84,9 +84,9 @@ def check(
 
 
 def _lines(found: Any, metric: str) -> list[str]:
-    from probe.records.text import text_table
+    from probe.records.text_tables import text_table
     from probe.studies.check import cell_table
-    from probe.studies.layerwise_words import metric_name
+    from probe.studies.layerwise_report import metric_name
 
     means = cell_table(found).groupby(["weights", "tap", "strategy"], sort=False).mean(numeric_only=True).reset_index()
     cells = [
@@ -111,7 +111,7 @@ def _lines(found: Any, metric: str) -> list[str]:
 
 
 def _searched(weights: str, strategy: str, search: Any, metric: str) -> list[str]:
-    from probe.studies.layerwise_words import metric_name
+    from probe.studies.layerwise_report import metric_name
 
     lines = [
         f"{weights}, {strategy}: searched at {', '.join(search.ends)}, then at {', '.join(search.around) or 'none'}: "

@@ -37,7 +37,7 @@ def cost(
     """
     from probe.base.runtime import check_folder
     from probe.commands.drawing import draw_all
-    from probe.records.rows import to_json
+    from probe.records.result_rows import to_json
     from probe.studies.cost import cost as measure
 
     check_folder(out)
@@ -54,7 +54,7 @@ def cost(
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
-    from probe.records.text import text_table
+    from probe.records.text_tables import text_table
 
     cells = [
         [

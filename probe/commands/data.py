@@ -28,10 +28,10 @@ def audit(
       probe data my_images/labels.csv
     """
     from probe.audit import audit_dataset
-    from probe.audit.words import audit_lines, write_audit
+    from probe.audit.report import audit_lines, write_audit
     from probe.base.runtime import check_folder
     from probe.data import TornGroups, dataset
-    from probe.records.rows import to_json
+    from probe.records.result_rows import to_json
 
     check_folder(out)
     try:
@@ -50,7 +50,7 @@ def audit(
 def _draw_sheets(found: Any, seed: int, out: Path) -> list[str]:
     from figures.contact_sheet import contact_sheet
     from figures.style import save
-    from probe.audit.samples import samples
+    from probe.audit.sample_images import samples
 
     return [
         file

@@ -23,7 +23,7 @@ def demo(seed: int, out: Path, cache: Path | None, as_json: bool) -> None:
       probe demo --out demo
     """
     from probe.base.runtime import check_folder
-    from probe.records.rows import to_json
+    from probe.records.result_rows import to_json
     from probe.studies.demo import run_demo
 
     check_folder(out)

@@ -39,7 +39,7 @@ def depth(
     """
     from probe.base.runtime import check_folder
     from probe.commands.drawing import draw_all
-    from probe.records.rows import records, to_json
+    from probe.records.result_rows import records, to_json
     from probe.studies.depth import depth as settle
 
     check_folder(out)
@@ -58,7 +58,7 @@ def depth(
 
 def _lines(rows: Any) -> list[str]:
     """Two tables: shares settled by tap, mean depths by class."""
-    from probe.records.text import text_table
+    from probe.records.text_tables import text_table
 
     settled, means = rows[rows["metric"] == "settled"], rows[rows["metric"].str.startswith("prediction_depth")]
     by_tap = [[row.tap, f"{row.depth:.2f}", *_interval(row)] for row in settled.itertuples()]

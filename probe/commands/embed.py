@@ -54,7 +54,7 @@ def embed(
     from probe.base.runtime import check_folder
     from probe.commands.drawing import draw_all
     from probe.features import read_features
-    from probe.records.rows import records, to_json
+    from probe.records.result_rows import records, to_json
     from probe.studies.embedding import embed as embed_images
 
     check_folder(out)
@@ -75,7 +75,7 @@ def embed(
 
 
 def _lines(maps: Any) -> str:
-    from probe.records.text import text_table
+    from probe.records.text_tables import text_table
 
     names = ["trustworthiness", "silhouette", "silhouette_map"]
     cells = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from probe.commands.options import Command, as_json, cache_folder, data_source, one_arch, one_weights, settings
-from probe.records.text import text_table
+from probe.records.text_tables import text_table
 from probe.settings import Extraction, Network, Reading
 
 
@@ -39,7 +39,7 @@ def extract(
     from probe.backbones import NetworkSpec
     from probe.base.runtime import default_folder
     from probe.data import dataset
-    from probe.features.named import features_of
+    from probe.features.by_spec import features_of
 
     table = dataset(data, seed=seed, cache=cache, **asdict(reading))
     features = features_of(NetworkSpec.of(network, arch, weights, seed), table, extraction, cache or default_folder())

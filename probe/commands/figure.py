@@ -37,8 +37,8 @@ def figure(
     from probe.base.lookup import unknown
     from probe.base.runtime import check_folder
     from probe.records.record import Record
-    from probe.records.rows import to_json
-    from probe.records.text import text_table
+    from probe.records.result_rows import to_json
+    from probe.records.text_tables import text_table
     from probe.records.view import View
 
     if listed:

@@ -51,7 +51,7 @@ def finetune(
     """
     from probe.base.runtime import check_folder
     from probe.finetuning.devices import is_first
-    from probe.records.rows import to_json
+    from probe.records.result_rows import to_json
     from probe.studies.finetune import run_finetune, write_training
 
     check_folder(out)

@@ -59,10 +59,10 @@ def layerwise(
     if bool(archs) == bool(features):
         raise click.UsageError("Missing option '--arch', or '--features': give one of the two")
     from probe.base.runtime import check_folder
-    from probe.records.rows import to_json
+    from probe.records.result_rows import to_json
     from probe.studies.given_features import run_features
     from probe.studies.layerwise import run_layerwise
-    from probe.studies.layerwise_words import summary_lines, write_study
+    from probe.studies.layerwise_report import summary_lines, write_study
 
     check_folder(out)
     how: dict[str, Any] = {"probes": probes, "grid": probegrid, "controls": controls, "out": out}

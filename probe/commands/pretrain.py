@@ -40,7 +40,7 @@ def pretrain(
     """
     from probe.base.runtime import check_folder
     from probe.finetuning.devices import is_first
-    from probe.records.rows import to_json
+    from probe.records.result_rows import to_json
     from probe.studies.finetune import write_training
     from probe.studies.pretrain import card_of, run_pretrain
 

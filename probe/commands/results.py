@@ -24,8 +24,8 @@ def results(folder: Path, rows: bool, as_json: bool) -> None:
     """
     from probe.base.errors import ProbeError
     from probe.records.record import Record, is_record
-    from probe.records.rows import to_json
-    from probe.records.text import text_table
+    from probe.records.result_rows import to_json
+    from probe.records.text_tables import text_table
 
     if not is_record(folder):
         Record(folder)  # which refuses what another version has written

@@ -56,7 +56,7 @@ def similarity(
     from probe.base.runtime import check_folder
     from probe.commands.drawing import draw_all
     from probe.features import read_features
-    from probe.records.rows import records, to_json
+    from probe.records.result_rows import records, to_json
     from probe.studies.similarity import similarity as compare
 
     check_folder(out)
@@ -79,7 +79,7 @@ def similarity(
 def _lines(table: Any) -> str:
     """Equal taps of two networks; of a single one, every tap against the last."""
     from figures.similarity import shared_taps
-    from probe.records.text import text_table
+    from probe.records.text_tables import text_table
 
     shown = shared_taps(table)
     if shown.empty:

@@ -5,7 +5,7 @@ import json
 import click
 
 from probe.commands.options import Command, as_json, settings
-from probe.records.text import text_table
+from probe.records.text_tables import text_table
 from probe.settings import Network
 
 

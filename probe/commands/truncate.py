@@ -58,7 +58,7 @@ def truncate(
     from probe.truncation import save
     from probe.truncation import truncate as cut
     from probe.truncation.exports import SUFFIXES, check_export, export
-    from probe.truncation.files import check_model_file
+    from probe.truncation.model_file import check_model_file
 
     check_model_file(out)
     files = {form: out.with_suffix(SUFFIXES[form]) for form in forms}

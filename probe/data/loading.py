@@ -8,15 +8,15 @@ import numpy as np
 from probe.base.errors import ProbeError
 from probe.base.lookup import check_seed
 from probe.base.runtime import default_folder
-from probe.data.arrays import read_arrays
-from probe.data.fingerprints import FileHashes
-from probe.data.images import ImageArrays, images_in
+from probe.data.file_hashes import FileHashes
+from probe.data.image_sources import ImageArrays, images_in
 from probe.data.manifests import SUFFIXES, read_manifest
-from probe.data.published import MEDMNIST, TORCHVISION, read_medmnist, read_torchvision
+from probe.data.npz import read_arrays
+from probe.data.published_sets import MEDMNIST, TORCHVISION, read_medmnist, read_torchvision
 from probe.data.screening import Listed, screened
 from probe.data.table import Dataset, make_dataset
 from probe.settings import Reading
-from probe.settings.reading import SPLITS
+from probe.settings.image_reading import SPLITS
 from probe.tasks import Classes
 
 DIGITS_SIZE = 64  # pixels; the 8 x 8 originals hold no more

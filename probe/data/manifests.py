@@ -13,7 +13,7 @@ from probe.base.runtime import log, optional
 from probe.data.nifti import volume_of
 from probe.data.screening import Listed, is_there
 from probe.tasks import Classes, Labels, Task
-from probe.tasks.labels import UNKNOWN
+from probe.tasks.multi_label import UNKNOWN
 
 SUFFIXES = (".csv", ".parquet")
 NOT_LABELS = ("file", "id", "split", "group")

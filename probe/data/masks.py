@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from probe.base.errors import ProbeError, reason
 from probe.base.files import digest_of
 from probe.base.runtime import log
-from probe.data.fingerprints import FileHashes
-from probe.data.images import images_in, stem
+from probe.data.file_hashes import FileHashes
+from probe.data.image_sources import images_in, stem
 from probe.data.table import Dataset
 
 CORNERS = (("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"))

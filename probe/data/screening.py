@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from probe.base.errors import ProbeError
 from probe.base.runtime import log
 from probe.data.dicom import read_patient
-from probe.data.fingerprints import FileHashes
-from probe.data.images import ImageFiles
+from probe.data.file_hashes import FileHashes
+from probe.data.image_sources import ImageFiles
 from probe.data.nifti import volume_of
 from probe.data.table import Dataset, make_dataset
 from probe.settings import Reading

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.base.errors import ProbeError
-from probe.settings.reading import SPLITS
+from probe.settings.image_reading import SPLITS
 
 FIFTHS = 5  # three of train, one of val, one of test
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probe.base.errors import ProbeError
-from probe.data.fingerprints import FileHashes
+from probe.data.file_hashes import FileHashes
 from probe.data.splits import draw_splits
-from probe.records.metric_table import AVERAGES
-from probe.settings.reading import SPLITS
+from probe.records.metric_facts import AVERAGES
+from probe.settings.image_reading import SPLITS
 from probe.tasks import Task, kind_of
 
 

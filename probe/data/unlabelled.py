@@ -7,12 +7,12 @@ from pathlib import Path
 
 from probe.base.errors import ProbeError
 from probe.base.runtime import default_folder
-from probe.data.fingerprints import FileHashes
-from probe.data.images import ImageFiles, images_in
+from probe.data.file_hashes import FileHashes
+from probe.data.image_sources import ImageFiles, images_in
 from probe.data.loading import dataset
 from probe.data.manifests import SUFFIXES, read_files
 from probe.data.nifti import volume_of
-from probe.data.published import MEDMNIST, TORCHVISION
+from probe.data.published_sets import MEDMNIST, TORCHVISION
 from probe.data.screening import is_there, left_out
 from probe.data.table import Images
 from probe.settings import Reading

@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode, v2
 from probe.backbones import Preprocessing
 from probe.base.errors import ProbeError
 from probe.data import Dataset, Images
-from probe.features.reader import Reader
+from probe.features.network_reader import Reader
 from probe.settings import Batches
 
 AHEAD = 2  # batches being read while one is computed

@@ -32,7 +32,7 @@ def extract(
     A run that was stopped goes on where it was. Raises ProbeError when an image cannot be read,
     a tap cannot be pooled as asked, or the features do not fit on the disk.
     """
-    from probe.features.reader import NotCompiledError, settle  # needs torch, which a warm run does without
+    from probe.features.network_reader import NotCompiledError, settle  # needs torch, which a warm run does without
 
     settings = settings or Extraction()
     for tap in net.table():
@@ -56,7 +56,7 @@ def _extract(net: "Backbone", data: Dataset, settings: Extraction, device: str, 
 
     def begin(batch_size: int) -> Walk:
         from probe.features import batches
-        from probe.features.reader import Reader
+        from probe.features.network_reader import Reader
 
         read = Reader(net, replace(settings, batch_size=batch_size), device)
         return lambda rows: batches.walk_dataset(read, data, rows)

@@ -1,7 +1,7 @@
 """Fine-tuning: strategies as data, and the one loop that trains them."""
 
+from probe.finetuning.finetuned import Finetuned, finetune
 from probe.finetuning.pretraining import Pretrained, pretrain, read_pretraining
-from probe.finetuning.runs import Finetuned, finetune
 from probe.finetuning.strategies import STRATEGIES, State, Strategy
 
 __all__ = [

@@ -7,17 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from probe.base.array_types import Features2d, Labels
 from probe.base.errors import ProbeError
-from probe.base.shapes import Features2d, Labels
 from probe.finetuning.strategies import Strategy
 from probe.metrics import MACRO, ones
 from probe.probes import TrainingSet, fit_paths
-from probe.records.metric_table import find_metric
+from probe.records.metric_facts import find_metric
 from probe.settings import ProbeGrid
 from probe.tasks import Task
 from probe.truncation import Truncated, drawn_again, head_from_probe
+from probe.truncation.halved_top import halve_top
 from probe.truncation.heads import make_head
-from probe.truncation.slimming import halve_top
 
 
 def draw_weights(model: Truncated, strategy: Strategy, seed: int) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from probe.backbones import Preprocessing
 from probe.data import Dataset
 from probe.features.batches import read_chunks, transform
-from probe.features.reader import moments, normalised
+from probe.features.network_reader import moments, normalised
 from probe.finetuning.batches import Changed, Indices
 from probe.settings import Training
 

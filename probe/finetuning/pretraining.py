@@ -16,10 +16,10 @@ from probe.base.errors import ProbeError, reason
 from probe.base.runtime import log, versions
 from probe.data import Dataset, dataset
 from probe.finetuning.devices import is_first
-from probe.finetuning.runs import Finetuned, finetune
+from probe.finetuning.finetuned import Finetuned, finetune
 from probe.settings import Network, Reading, Training
 from probe.truncation import truncate
-from probe.truncation.files import check_model_file, write_tensors
+from probe.truncation.model_file import check_model_file, write_tensors
 
 STUDY, FORMAT = "pretrain", 1
 

@@ -10,14 +10,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
+from probe.base.array_types import Labels
 from probe.base.errors import ProbeError
-from probe.base.shapes import Labels
 from probe.data import Dataset
 from probe.finetuning.batches import Indices, cut_steps, draw_epoch
 from probe.finetuning.devices import add_up, drawing_from, share_statistics
 from probe.finetuning.initialisation import score_of
 from probe.finetuning.inputs import Source
-from probe.finetuning.parts import (
+from probe.finetuning.parameter_groups import (
     Pull,
     make_optimizer,
     param_groups,
@@ -28,7 +28,7 @@ from probe.finetuning.parts import (
 )
 from probe.finetuning.schedule import factor, is_over
 from probe.finetuning.strategies import Strategy
-from probe.records.metric_table import find_metric
+from probe.records.metric_facts import find_metric
 from probe.settings import Training
 from probe.tasks import Task
 from probe.truncation import Truncated

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.base.shapes import Answers, Counts, Decisions
-from probe.metrics.names import Scores, by_class
+from probe.base.array_types import Answers, Counts, Decisions
+from probe.metrics.per_class import Scores, by_class
 from probe.metrics.sums import add_columns, ratio
-from probe.records.metric_table import MACRO, MICRO
+from probe.records.metric_facts import MACRO, MICRO
 
 
 def decision_scores(

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.base.shapes import Counts, RowWeights
+from probe.base.array_types import Counts, RowWeights
 from probe.metrics.sums import Sums, add_up, ratio
 
 FIXED = 0.9  # the specificity at which sensitivity is read, and the reverse

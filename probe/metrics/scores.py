@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
+from probe.base.array_types import Answers, Counts, Labels, Probabilities, RowWeights
 from probe.base.errors import ProbeError
-from probe.base.shapes import Answers, Counts, Labels, Probabilities, RowWeights
 from probe.metrics.calibration import label_probability_scores, probability_scores
 from probe.metrics.decisions import decision_scores, quadratic_kappa
-from probe.metrics.names import Scores, by_class
+from probe.metrics.per_class import Scores, by_class
 from probe.metrics.ranking import RANKING, Question, trace_curves
-from probe.records.metric_table import MACRO, METRICS, MICRO
+from probe.records.metric_facts import MACRO, METRICS, MICRO
 
 DECISIONS = {name for name, metric in METRICS.items() if metric.judges == "decisions" and not metric.ordered}
 CALIBRATION = {name for name, metric in METRICS.items() if metric.judges == "probabilities"}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from probe.base.shapes import Counts
+from probe.base.array_types import Counts
 
 Sums = NDArray[np.floating]  # (bins, b)
 

@@ -7,9 +7,9 @@ from probe.probes.methods import METHODS, find_method
 from probe.probes.mlp import MLPSet, fit_mlps
 from probe.probes.neighbours import fit_neighbours
 from probe.probes.sweep import PROBES, Draws, Sweep, check_request, layerwise, sweep
-from probe.records.rows import TRAINING_SIZE
-from probe.scoring.rows import gap_of
-from probe.scoring.trials import Trial, whole_trial
+from probe.records.result_rows import TRAINING_SIZE
+from probe.scoring.folds import Trial, whole_trial
+from probe.scoring.score_rows import gap_of
 
 __all__ = [
     "METHODS",

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probe.base.array_types import Labels, ProbabilitiesAt
 from probe.base.errors import ProbeError
-from probe.base.shapes import Labels, ProbabilitiesAt
 from probe.probes.readout import Readable, blocks, check_finite, named, shown_and_known
 from probe.tasks import Task
 

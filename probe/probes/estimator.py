@@ -11,8 +11,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
+from probe.base.array_types import Features2d, Labels, Probabilities
 from probe.base.errors import ProbeError
-from probe.base.shapes import Features2d, Labels, Probabilities
 from probe.probes.linear import RegularizationPath, fit_path
 from probe.probes.mlp import MLPSet, fit_mlps
 from probe.settings import MLPSetting

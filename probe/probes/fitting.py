@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.base.array_types import RowWeights
 from probe.base.errors import ProbeError
 from probe.base.runtime import log
-from probe.base.shapes import RowWeights
 from probe.features import Features
 from probe.metrics import MACRO, Scores, ones
 from probe.probes.methods import Job, Method
 from probe.probes.readout import Readable
-from probe.records.metric_table import find_metric
-from probe.scoring.trials import Trial
+from probe.records.metric_facts import find_metric
+from probe.scoring.folds import Trial
 
 
 @dataclass(frozen=True)

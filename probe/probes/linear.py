@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from probe.base.array_types import Features2d, Labels, ProbabilitiesAt
 from probe.base.errors import ProbeError
 from probe.base.runtime import free_memory, in_threads, one_thread
-from probe.base.shapes import Features2d, Labels, ProbabilitiesAt
 from probe.probes.designs import Design, Raw, Stack, Stream
 from probe.probes.objective import Targets
 from probe.probes.readout import Readable

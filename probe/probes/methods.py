@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.base.array_types import Labels
 from probe.base.errors import ProbeError
 from probe.base.lookup import unknown
-from probe.base.shapes import Labels
 from probe.probes.centroids import Centroids, fit_centroids
 from probe.probes.linear import RegularizationPath, TrainingSet, fit_paths
 from probe.probes.mlp import MLPs, MLPSet, fit_mlps

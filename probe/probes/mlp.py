@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from probe.base.array_types import Labels, ProbabilitiesAt
 from probe.base.errors import ProbeError
 from probe.base.runtime import in_threads, one_thread
-from probe.base.shapes import Labels, ProbabilitiesAt
 from probe.probes.designs import StandardisedRows
 from probe.probes.mlp_batch import Course, Sample, layers
 from probe.probes.mlp_training import train

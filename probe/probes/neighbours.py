@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from probe.base.array_types import Labels, Probabilities, ProbabilitiesAt
 from probe.base.errors import ProbeError
-from probe.base.shapes import Labels, Probabilities, ProbabilitiesAt
 from probe.probes.readout import Readable, blocks, check_finite, named, shown_and_known
 from probe.tasks import Task
 

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from probe.base.array_types import Features2d, Labels, ProbabilitiesAt
 from probe.base.errors import ProbeError
-from probe.base.shapes import Features2d, Labels, ProbabilitiesAt
 from probe.tasks import Task
 
 CHUNK = 8192  # rows read at a time

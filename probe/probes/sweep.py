@@ -18,13 +18,13 @@ from probe.probes.controls import control_rows, majority_rows
 from probe.probes.fitting import Fitted, first_of_equal, fit_taps, score_members
 from probe.probes.methods import Method, find_method
 from probe.probes.readout import check_finite
-from probe.probes.sizes import size_rows
-from probe.probes.transfer import transfer_rows
-from probe.records.metric_table import find_metric
-from probe.records.rows import frame, make_row
-from probe.scoring.rows import Rows, cost_rows, describe, gap_rows, score_rows
-from probe.scoring.trials import subset_trials, whole_trial
-from probe.scoring.weighing import weigh
+from probe.probes.training_sizes import size_rows
+from probe.probes.transferability_rows import transfer_rows
+from probe.records.metric_facts import find_metric
+from probe.records.result_rows import frame, make_row
+from probe.scoring.folds import subset_trials, whole_trial
+from probe.scoring.resampling import weigh
+from probe.scoring.score_rows import Rows, cost_rows, describe, gap_rows, score_rows
 from probe.settings import Controls, ProbeGrid
 
 PROBES = ("linear",)

@@ -6,8 +6,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.base.array_types import Labels
 from probe.base.errors import ProbeError
-from probe.base.shapes import Labels
 from probe.tasks import Task
 
 T = TypeVar("T")

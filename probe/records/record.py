@@ -192,7 +192,7 @@ class Record:
 
     def rows(self, *commands: str) -> "pd.DataFrame":
         """The rows of the cells of some commands, or of all."""
-        from probe.records.rows import frame
+        from probe.records.result_rows import frame
 
         return frame(row for entry in self.entries(*commands) for row in entry.rows)
 
@@ -251,7 +251,7 @@ def is_record(folder: Path) -> bool:
 
 def read_results(place: str | Path | Record) -> "pd.DataFrame":
     """The rows of a record, of its folder, or of its `results.jsonl`. Raises ProbeError where there are none."""
-    from probe.records.rows import read_rows
+    from probe.records.result_rows import read_rows
 
     if isinstance(place, Record):
         return place.rows()

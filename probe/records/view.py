@@ -8,7 +8,7 @@ import pandas as pd
 
 from probe.base.errors import ProbeError
 from probe.records.record import Entry, Record, Run
-from probe.records.rows import frame
+from probe.records.result_rows import frame
 
 
 class Missing(LookupError):

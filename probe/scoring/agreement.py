@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
 
+from probe.base.array_types import Draws, ScoreAndDraws
 from probe.base.errors import ProbeError
-from probe.base.shapes import Draws, ScoreAndDraws
 from probe.scoring.statistics import percentile_interval
 
 

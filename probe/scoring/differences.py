@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probe.records.metric_table import find_metric
+from probe.records.metric_facts import find_metric
 from probe.scoring.statistics import holm, paired_difference, percentile_interval
 
 COLUMNS = [

@@ -7,9 +7,9 @@ import pandas as pd
 
 from probe.backbones.taps import Tap
 from probe.metrics import MACRO
-from probe.records.metric_table import find_metric
-from probe.records.rows import TRAINING_SIZE
-from probe.scoring.rows import gap_of
+from probe.records.metric_facts import find_metric
+from probe.records.result_rows import TRAINING_SIZE
+from probe.scoring.score_rows import gap_of
 from probe.scoring.statistics import earliest_sufficient
 from probe.settings import ProbeGrid
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from probe.base.shapes import Draws, Groups, LeftOut, RowWeights, ScoreAndDraws, Strata
+from probe.base.array_types import Draws, Groups, LeftOut, RowWeights, ScoreAndDraws, Strata
 
 LEVEL = 0.95  # of every interval and bound
 TAILS = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])

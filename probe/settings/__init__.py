@@ -5,9 +5,9 @@ Nothing here loads a library, so that `--help` answers at once.
 
 from probe.settings.attribution import Attribution
 from probe.settings.embedding import Embedding
+from probe.settings.image_reading import Reading
 from probe.settings.networks import Batches, Extraction, Head, Network
 from probe.settings.probing import Controls, Depths, MLPSetting, ProbeGrid
-from probe.settings.reading import Reading
 from probe.settings.similarity import Comparison
 from probe.settings.training import Training, Tuning
 

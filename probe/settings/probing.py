@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from probe.base.errors import ProbeError
+from probe.settings.image_reading import SPLITS
 from probe.settings.option import check_choices, check_draws, option
-from probe.settings.reading import SPLITS
 
 PROBES = ("linear", "mlp", "knn", "ncm")
 

@@ -15,10 +15,10 @@ from probe.base.files import digest_of
 from probe.base.runtime import default_folder, log, pick_device, versions
 from probe.data import Dataset, dataset
 from probe.features import Features, extract
-from probe.features.named import features_of
-from probe.records.labels import weights_names
+from probe.features.by_spec import features_of
+from probe.records.display_names import weights_names
 from probe.settings import Extraction, Network, Reading
-from probe.studies.plan import DataIdentity, built_identity, network_identity
+from probe.studies.identity import DataIdentity, built_identity, network_identity
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone
@@ -227,7 +227,7 @@ def read_alike(
         return setup
     if earlier:
         return replace(setup, extraction=replace(extraction, **earlier))
-    from probe.features.reader import settle
+    from probe.features.network_reader import settle
 
     nets = [arm_of(subject, "scratch", data, setup).net for subject in dict.fromkeys(subjects)]
     macs = len(data) * max(net.tap(-1).macs or 0 for net in nets)

@@ -11,10 +11,10 @@ from probe.backbones.state_dicts import hash_tensors
 from probe.base.runtime import versions
 from probe.data import Dataset
 from probe.features import extract
-from probe.records.labels import weights_name, weights_names
+from probe.records.display_names import weights_name, weights_names
 from probe.settings import ProbeGrid
 from probe.studies.arms import Built, Named, NetworkArm, Setup
-from probe.studies.plan import decisive
+from probe.studies.identity import decisive
 from probe.truncation import Truncated, load, probed, read_card
 
 CARD = ("arch", "level", "modules", "preprocessing", "tap", "halved", "head", "classes", "task", "source", "hash")

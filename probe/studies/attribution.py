@@ -11,22 +11,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.attribution import METHODS
-from analysis.attribution.tables import difference_of, summary, with_differences
+from analysis.attribution.summaries import difference_of, summary, with_differences
 from probe.backbones import Backbone
 from probe.base.errors import ProbeError
 from probe.base.runtime import log, pick_device
 from probe.data import Dataset, FileHashes, Masks, draw_order, find_masks
-from probe.features.reader import full_precision
+from probe.features.network_reader import full_precision
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run
-from probe.records.rows import frame, make_row, records
-from probe.records.tables import attribution_arrays, to_arrays, to_table
+from probe.records.result_rows import frame, make_row, records
+from probe.records.stored_tables import attribution_arrays, to_arrays, to_table
 from probe.settings import Attribution, Batches, Extraction, Network, Reading
 from probe.studies.arms import Setup
 from probe.studies.attributed_networks import Subject, probed_networks, truncated_networks
 from probe.studies.attribution_maps import AttributionRun, Pictures, places_of
 from probe.studies.engine import complete
-from probe.studies.plan import DataIdentity, decisive, setting_words
+from probe.studies.identity import DataIdentity, decisive, setting_words
 from probe.truncation import Truncated
 
 STUDY = "attribution"

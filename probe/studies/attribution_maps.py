@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.attribution import METHODS, AtTap, attribute, make_baseline, raw_maps
+from analysis.attribution.faithfulness import KINDS, agreement, area, completeness_gap, perturbation_curves
 from analysis.attribution.pointing import area_share, energy_in_mask, pointing_game
-from analysis.attribution.sanity import KINDS, agreement, area, completeness_gap, perturbation_curves
-from analysis.attribution.tables import long_rows
+from analysis.attribution.summaries import long_rows
 from probe.backbones import Preprocessing
 from probe.base.errors import ProbeError
 from probe.base.lookup import unknown
 from probe.base.runtime import log
 from probe.data import Dataset, Masks, draw_order
 from probe.features.batches import read_batches, read_chunks, transform
-from probe.features.reader import moments, normalised
+from probe.features.network_reader import moments, normalised
 from probe.settings import Attribution, Batches
 from probe.truncation import Truncated, cascade
 

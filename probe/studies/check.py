@@ -18,9 +18,9 @@ from probe.base.lookup import find_index, unknown
 from probe.data import Dataset
 from probe.metrics import MACRO
 from probe.records.cell import Cell, Outcome
-from probe.records.metric_table import find_metric
+from probe.records.metric_facts import find_metric
 from probe.records.record import Entry, Record, Run
-from probe.records.rows import TRAINED, frame, make_row, records
+from probe.records.result_rows import TRAINED, frame, make_row, records
 from probe.scoring.agreement import Verdict, judge
 from probe.scoring.differences import mean_draws, strategy_differences
 from probe.settings import Extraction, Head, Network, ProbeGrid, Reading, Training, Tuning
@@ -30,7 +30,7 @@ from probe.studies.arms import DEFAULT_WEIGHTS, Setup
 from probe.studies.cut_search import Search, search_cut
 from probe.studies.engine import complete, is_done
 from probe.studies.layerwise import Study, run_layerwise
-from probe.studies.trained import Trainer, trained
+from probe.studies.trainer import Trainer, trained
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone

@@ -8,17 +8,17 @@ from typing import Any
 import pandas as pd
 
 from probe.backbones import Backbone, Networks, NetworkSpec
-from probe.backbones.cost import tap_costs
+from probe.backbones.tap_costs import tap_costs
 from probe.base.errors import ProbeError
 from probe.base.files import plain
 from probe.base.runtime import default_folder, hardware, log, pick_device
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run, read_results
-from probe.records.rows import frame, records
+from probe.records.result_rows import frame, records
 from probe.settings import Network
 from probe.studies.engine import complete, is_done
-from probe.studies.plan import built_identity, network_identity, setting_words
-from probe.studies.probed import STUDY as LAYERWISE
+from probe.studies.identity import built_identity, network_identity, setting_words
+from probe.studies.recorded_probes import STUDY as LAYERWISE
 
 STUDY = "cost"
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from probe.base.runtime import log
 from probe.data import Dataset, dataset, make_dataset
-from probe.data.images import ImageArrays
+from probe.data.image_sources import ImageArrays
 from probe.settings import Network, Training
 from probe.studies.check import Check, write_check
 from probe.studies.check import check as check_cuts

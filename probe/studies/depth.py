@@ -13,26 +13,26 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from probe.backbones import Backbone
+from probe.base.array_types import Probabilities
 from probe.base.errors import ProbeError
 from probe.base.runtime import probing_device
-from probe.base.shapes import Probabilities
 from probe.data import SPLITS, Dataset
 from probe.features import Features
 from probe.metrics import MACRO, MICRO, Scores, ones
-from probe.metrics.names import by_class
+from probe.metrics.per_class import by_class
 from probe.metrics.sums import add_columns, ratio
 from probe.probes import find_method, fit_neighbours, fit_taps
 from probe.probes.fitting import first_of_equal
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run
-from probe.records.rows import frame, make_row, records
-from probe.records.tables import depth_table, to_arrays
+from probe.records.result_rows import frame, make_row, records
+from probe.records.stored_tables import depth_table, to_arrays
+from probe.scoring.folds import whole_trial
 from probe.scoring.statistics import bootstrap_weights, percentile_interval
-from probe.scoring.trials import whole_trial
 from probe.settings import Depths, Extraction, Network, ProbeGrid, Reading
 from probe.studies.arms import Arms, Setup, gather
 from probe.studies.engine import complete
-from probe.studies.plan import decisive, setting_words
+from probe.studies.identity import decisive, setting_words
 
 Decided = Integer[ndarray, "t n"] | Integer[ndarray, "t n k"]  # labels, in the form of labels
 ReadTap = Callable[[str, str, NDArray[np.integer]], Probabilities]  # of a tap, a split and all rows of it

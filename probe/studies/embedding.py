@@ -17,11 +17,11 @@ from probe.data import Dataset
 from probe.features import Features
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run
-from probe.records.tables import embedding_tables, to_arrays
+from probe.records.stored_tables import embedding_tables, to_arrays
 from probe.settings import Embedding, Extraction, Network, Reading
 from probe.studies.arms import Arms, Given, Setup, gather
 from probe.studies.engine import complete
-from probe.studies.plan import decisive, setting_words
+from probe.studies.identity import decisive, setting_words
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone

@@ -12,13 +12,13 @@ from probe.base.errors import ProbeError, reason
 from probe.base.files import replace_file
 from probe.data import Dataset
 from probe.records.cell import Cell
-from probe.records.metric_table import find_metric
+from probe.records.metric_facts import find_metric
 from probe.records.record import Entry, Record, Run
-from probe.records.text import text_table
+from probe.records.text_tables import text_table
 from probe.settings import Extraction, Head, Network, Reading, Training, Tuning
 from probe.studies.arms import Setup
 from probe.studies.engine import complete, model_file
-from probe.studies.trained import Trainer, macro_scores
+from probe.studies.trainer import Trainer, macro_scores
 
 STUDY = "finetune"
 SHOWN = ("auroc", "auprc", "balanced_accuracy", "log_loss")

@@ -16,9 +16,9 @@ from probe.records.cell import Cell, Outcome
 from probe.records.record import Record, Run
 from probe.settings import Controls, ProbeGrid
 from probe.studies.engine import complete
+from probe.studies.identity import decisive, setting_words
 from probe.studies.layerwise import Study, describe_data
-from probe.studies.plan import decisive, setting_words
-from probe.studies.probed import STUDY, ProbedArm, probed
+from probe.studies.recorded_probes import STUDY, ProbedArm, probed
 
 
 def run_features(

@@ -17,14 +17,14 @@ from probe.data import Dataset, FileHashes
 from probe.probes import PROBES, check_request
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run
-from probe.records.rows import frame, make_row
+from probe.records.result_rows import frame, make_row
 from probe.scoring.differences import all_differences
 from probe.scoring.recommendation import recommend, recommend_by_size
 from probe.settings import Controls, Extraction, Network, ProbeGrid, Reading
 from probe.studies.arms import SETTLED, NetworkArm, Setup, arm_of, for_each_arm, read_alike
 from probe.studies.engine import complete
-from probe.studies.plan import DataIdentity, decisive, setting_words
-from probe.studies.probed import STUDY, ProbedArm, probed
+from probe.studies.identity import DataIdentity, decisive, setting_words
+from probe.studies.recorded_probes import STUDY, ProbedArm, probed
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone

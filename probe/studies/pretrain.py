@@ -13,8 +13,8 @@ from probe.records.record import Record, Run
 from probe.settings import Network, Reading, Training
 from probe.studies.engine import complete, model_file
 from probe.studies.finetune import Trainings, keep_best
-from probe.studies.plan import DataIdentity, decisive, network_identity, setting_words
-from probe.studies.trained import outcome_of
+from probe.studies.identity import DataIdentity, decisive, network_identity, setting_words
+from probe.studies.trainer import outcome_of
 
 STUDY, WEIGHTS = "pretrain", "weights.safetensors"
 

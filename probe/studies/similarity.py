@@ -19,12 +19,12 @@ from probe.data import Dataset
 from probe.features import Features
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run, read_results
-from probe.records.tables import correlation_tables, similarity_table, to_arrays
+from probe.records.stored_tables import correlation_tables, similarity_table, to_arrays
 from probe.settings import Comparison, Extraction, Network, Reading
 from probe.studies.arms import Arms, Setup, gather
 from probe.studies.engine import complete
-from probe.studies.plan import decisive, setting_words
-from probe.studies.probed import STUDY as LAYERWISE
+from probe.studies.identity import decisive, setting_words
+from probe.studies.recorded_probes import STUDY as LAYERWISE
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone
@@ -222,7 +222,7 @@ def _batches(
 
 def _maps(nets: "Mapping[str, Backbone]", batch: Sequence[Any], device: str) -> Iterator[tuple[str, Any]]:
     """What every tap gives for a batch."""
-    from probe.features.reader import moments, normalised
+    from probe.features.network_reader import moments, normalised
 
     for (name, net), pixels in zip(nets.items(), batch, strict=True):
         mean, std = moments(net.origin.preprocessing, device)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.base.errors import ProbeError
-from probe.tasks.base import Task
-from probe.tasks.classes import Classes
-from probe.tasks.labels import Labels
+from probe.tasks.multi_label import Labels
+from probe.tasks.single_label import Classes
+from probe.tasks.task import Task
 
 __all__ = ["Classes", "Labels", "Task", "as_task", "kind_of", "read_task"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probe.backbones.cost import blank_images
+from probe.backbones.tap_costs import blank_images
 from probe.base.errors import ProbeError, reason
 from probe.base.runtime import optional
-from probe.truncation.files import CARD, check_model_file
-from probe.truncation.model import Truncated
+from probe.truncation.model_file import CARD, check_model_file
+from probe.truncation.truncated import Truncated
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 

@@ -11,9 +11,9 @@ from probe.base.errors import ProbeError
 from probe.base.runtime import pick_device
 from probe.data import Images
 from probe.features.batches import read_batches, transform
-from probe.features.reader import moments, normalised
+from probe.features.network_reader import moments, normalised
 from probe.settings import Batches
-from probe.truncation.model import Truncated
+from probe.truncation.truncated import Truncated
 
 
 def predict(model: Truncated, images: Images, settings: Batches | None = None) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from torch import nn
 
 from probe.base.errors import ProbeError
 from probe.probes.linear import RegularizationPath
-from probe.truncation.model import Truncated
+from probe.truncation.truncated import Truncated
 
 
 def head_from_probe(model: Truncated, path: RegularizationPath) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from probe.truncation.halved_top import halve_top
 from probe.truncation.heads import make_head
-from probe.truncation.model import Truncated
-from probe.truncation.slimming import halve_top
+from probe.truncation.truncated import Truncated
 
 
 def drawn_again(model: Truncated, seed: int) -> dict[str, Tensor]:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.base.errors import ProbeError, reason
-from probe.data.images import ImageArrays
+from probe.data.image_sources import ImageArrays
 from probe.data.table import Dataset, make_dataset
-from probe.settings.reading import SPLITS
+from probe.settings.image_reading import SPLITS
 from probe.tasks import Classes, Labels
 
 

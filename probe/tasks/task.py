@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.base.array_types import Answers, Labels, Probabilities, RowWeights
 from probe.base.errors import ProbeError
 from probe.base.lookup import unknown
-from probe.base.shapes import Answers, Labels, Probabilities, RowWeights
 from probe.metrics import METRICS, Scores
-from probe.records.metric_table import Metric
+from probe.records.metric_facts import Metric
 
 if TYPE_CHECKING:
     from torch import Tensor

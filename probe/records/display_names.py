@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from probe.base.lookup import FILES
-from probe.records.metric_table import METRICS
+from probe.records.metric_facts import METRICS
 
 PROBES = {"mlp": "MLP", "knn": "nearest-neighbour", "ncm": "class-mean"}
 

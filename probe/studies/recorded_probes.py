@@ -13,7 +13,7 @@ from probe.features import Features
 from probe.probes import sweep
 from probe.records.cell import Outcome
 from probe.records.record import Entry
-from probe.records.rows import frame, records
+from probe.records.result_rows import frame, records
 from probe.scoring.recommendation import recommend
 from probe.settings import Controls, ProbeGrid
 

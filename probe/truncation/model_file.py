@@ -15,16 +15,16 @@ from torch import Tensor
 
 from probe.backbones import Origin, Preprocessing
 from probe.backbones.catalog import find_source
-from probe.backbones.cost import blank_images, latency
 from probe.backbones.state_dicts import check_fit, hash_tensors
+from probe.backbones.tap_costs import blank_images, latency
 from probe.backbones.tracing import mode
 from probe.base.errors import ProbeError, reason
 from probe.base.runtime import check_folder, versions
 from probe.settings import Head
 from probe.tasks import read_task
+from probe.truncation.halved_top import halve_top
 from probe.truncation.heads import make_head
-from probe.truncation.model import Truncated
-from probe.truncation.slimming import halve_top
+from probe.truncation.truncated import Truncated
 
 FORMAT = 1
 CARD = "card"  # its name in the file's metadata

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.base.array_types import Answers, Probabilities, RowWeights
+from probe.base.array_types import Labels as Array
 from probe.base.errors import ProbeError
 from probe.base.lookup import unknown
 from probe.base.runtime import log
-from probe.base.shapes import Answers, Probabilities, RowWeights
-from probe.base.shapes import Labels as Array
 from probe.metrics import METRICS, Scores, label_scores
-from probe.records.metric_table import Metric
-from probe.tasks.base import Task
+from probe.records.metric_facts import Metric
+from probe.tasks.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor

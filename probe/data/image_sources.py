@@ -12,7 +12,7 @@ from PIL import Image
 from probe.base.runtime import log
 from probe.data.dicom import SUFFIXES as DICOM
 from probe.data.dicom import is_dicom, need_pydicom, read_dicom
-from probe.data.fingerprints import FileHashes
+from probe.data.file_hashes import FileHashes
 from probe.data.nifti import SUFFIXES as NIFTI
 from probe.data.nifti import Volumes, is_nifti, need_nibabel, volume_of
 from probe.data.pictures import read_picture

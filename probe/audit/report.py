@@ -4,8 +4,8 @@ from pathlib import Path
 
 from probe.audit import Audit
 from probe.data import SPLITS, Dataset
-from probe.records.rows import to_json
-from probe.records.text import text_table
+from probe.records.result_rows import to_json
+from probe.records.text_tables import text_table
 
 
 def audit_lines(audit: Audit) -> list[str]:

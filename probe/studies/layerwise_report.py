@@ -5,10 +5,10 @@ from typing import Any
 import pandas as pd
 
 from probe.metrics import MACRO
-from probe.records.rows import WITHOUT_PROBE
-from probe.records.text import text_table
+from probe.records.result_rows import WITHOUT_PROBE
+from probe.records.text_tables import text_table
 from probe.studies.layerwise import Study
-from probe.studies.probed import STUDY
+from probe.studies.recorded_probes import STUDY
 
 PROBE_NAMES = {"linear": "linear probes", "mlp": "MLP probes", "knn": "nearest neighbours", "ncm": "nearest class mean"}
 METRIC_NAMES = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.audit.findings import Finding
+from probe.audit.table_checks import Finding
 
 NEIGHBOURS = 10
 RAREST = 5  # images with a class, and without it, below which it is left out

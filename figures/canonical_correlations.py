@@ -15,11 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures.style import COLORS, literal, paper
-from probe.records.tables import correlation_tables
+from probe.records.stored_tables import correlation_tables
 from probe.records.view import Missing, View
 
 
-def cca_boxes(table: pd.DataFrame, title: str = "", scores: pd.DataFrame | None = None, metric: str = "") -> Figure:
+def canonical_correlations(
+    table: pd.DataFrame, title: str = "", scores: pd.DataFrame | None = None, metric: str = ""
+) -> Figure:
     """A figure of a page's width: curves of the taps, from dark (first) to light, and their boxes with the areas.
 
     `scores` has a `tap` and a `value` per line, drawn over the boxes on an axis of their own and called `metric`.
@@ -60,7 +62,7 @@ def figure_of(table: pd.DataFrame) -> Figure:
     """The figure of the two networks `arm_a` and `arm_b`; a column `score` is the test AUROC of each tap, if known."""
     scores = table[["tap", "score"]].dropna().drop_duplicates().rename(columns={"score": "value"})
     title = f"{table['arm_a'].iloc[0]} and {table['arm_b'].iloc[0]}"
-    return cca_boxes(table, title, None if scores.empty else scores, "test AUROC (macro)")
+    return canonical_correlations(table, title, None if scores.empty else scores, "test AUROC (macro)")
 
 
 def _draw_boxes(axes: Axes, table: pd.DataFrame, taps: list[str]) -> None:

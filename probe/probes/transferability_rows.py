@@ -5,9 +5,9 @@ import numpy as np
 from analysis.transferability import transferability
 from probe.features import Features
 from probe.metrics import MACRO
-from probe.records.rows import WITHOUT_PROBE, make_row
-from probe.scoring.rows import Rows, describe
-from probe.scoring.trials import Trial
+from probe.records.result_rows import WITHOUT_PROBE, make_row
+from probe.scoring.folds import Trial
+from probe.scoring.score_rows import Rows, describe
 
 
 def transfer_rows(features: Features, trial: Trial) -> Rows:

@@ -9,12 +9,12 @@ from probe.data import Dataset
 from probe.metrics import MACRO
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record
-from probe.records.rows import records
+from probe.records.result_rows import records
 from probe.settings import Head, Training, Tuning
 from probe.settings.training import reads
 from probe.studies.arms import NetworkArm, Setup, arm_of
 from probe.studies.engine import model_file
-from probe.studies.plan import DataIdentity, decisive, setting_words
+from probe.studies.identity import DataIdentity, decisive, setting_words
 
 if TYPE_CHECKING:
     from probe.backbones import Backbone

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.base.array_types import Answers, Labels, Probabilities, RowWeights
 from probe.base.errors import ProbeError
 from probe.base.lookup import unknown
-from probe.base.shapes import Answers, Labels, Probabilities, RowWeights
 from probe.metrics import METRICS, Scores, class_scores, one_against_rest
-from probe.records.metric_table import Metric
-from probe.tasks.base import Task
+from probe.records.metric_facts import Metric
+from probe.tasks.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from probe.base.shapes import Groups, RowWeights
+from probe.base.array_types import Groups, RowWeights
 from probe.scoring.statistics import bootstrap_weights, percentile_interval
 
 COLUMNS = ("arm", "tap", "randomised", "metric", "image", "value")

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from probe.backbones.taps import Tap
 from probe.features import Features
 from probe.metrics import MACRO, Scores
-from probe.records.metric_table import find_metric
-from probe.records.rows import make_row
+from probe.records.metric_facts import find_metric
+from probe.records.result_rows import make_row
+from probe.scoring.resampling import Weighing
 from probe.scoring.statistics import gap_bounds
-from probe.scoring.weighing import Weighing
 
 Rows = list[dict[str, Any]]
 

@@ -13,9 +13,9 @@ from PIL import Image
 from probe.base.errors import ProbeError, reason
 from probe.base.lookup import unknown
 from probe.base.runtime import optional
-from probe.data.arrays import read_arrays
-from probe.data.fingerprints import FileHashes
-from probe.data.images import RULES
+from probe.data.file_hashes import FileHashes
+from probe.data.image_sources import RULES
+from probe.data.npz import read_arrays
 from probe.data.pictures import as_rgb
 from probe.data.table import Dataset, make_dataset
 from probe.tasks import Classes
