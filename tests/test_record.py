@@ -140,6 +140,15 @@ def test_two_commands_leave_each_others_facts_alone(tmp_path: Path) -> None:
     assert [json.loads(row)["dataset"] for row in rows] == ["ham", "ham"]
 
 
+def test_the_same_request_of_another_data_set_is_another_run(tmp_path: Path) -> None:
+    record, cells = Record(tmp_path), [cell(i, dataset=name) for i, name in enumerate(("ham", "busi"))]
+    for one in (*cells, cells[0]):
+        record.enter(Run.of("layerwise", {"draws": 100}, [one], {"data": {"name": one.labels["dataset"]}}))
+        record.write(one, outcome(one), 0.0)
+    assert [run.facts["data"]["name"] for run in record.runs] == ["busi", "ham"]
+    assert set(record.rows()["dataset"]) == {"ham", "busi"}
+
+
 def test_a_folder_without_results_is_one_line(tmp_path: Path) -> None:
     told = CliRunner().invoke(main, ["results", str(tmp_path)])
     assert (told.exit_code, len(told.stderr.splitlines())) == (1, 1)

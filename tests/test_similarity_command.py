@@ -350,8 +350,9 @@ def test_from_python_a_network_that_is_built_is_compared_and_left_alone(images: 
     assert list(dict.fromkeys(both["arm_b"])) == ["resnet10t, scratch", "resnet10t, tuned"]
     alone = both[both["arm_b"] == "resnet10t, scratch"]["value"]
     np.testing.assert_allclose(alone, whole.table["value"], rtol=1e-6)
+    given = probe.make_features({"a": np.eye(len(data))}, data.labels, ids=data.ids.tolist())
     with pytest.raises(ProbeError, match="features are pooled already"):
-        probe.similarity([net, named({"a": np.eye(60)}, "b")], data=data, comparison=Comparison(maps=True))
+        probe.similarity([net, given], data=data, comparison=Comparison(maps=True))
 
 
 def test_whole_maps_are_an_estimate_that_does_not_depend_on_the_batch_size(images: Path, tmp_path: Path) -> None:

@@ -241,7 +241,12 @@ class Record:
 
 
 def _with(runs: Sequence[Run], run: Run) -> list[Run]:
-    return [*(old for old in runs if (old.command, old.asked) != (run.command, run.asked)), run]
+    return [*(old for old in runs if _request(old) != _request(run)), run]
+
+
+def _request(run: Run) -> tuple[str, Mapping[str, Any], str | None]:
+    """What tells requests apart: the command, what it was asked, and the data set where there is one."""
+    return run.command, run.asked, run.facts.get("data", {}).get("name")
 
 
 def is_record(folder: Path) -> bool:

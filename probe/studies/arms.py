@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,17 @@ class Setup:
     extraction: Extraction
     cache: Path | None
     networks: Networks = field(default_factory=Networks)
+
+    @classmethod
+    def of(
+        cls, seed: int, reading: Reading | None, network: Network | None, extraction: Extraction | None,
+        cache: str | Path | None,
+    ) -> Self:  # fmt: skip
+        """The defaults in place of what is None."""
+        return cls(
+            seed=seed, reading=reading or Reading(), network=network or Network(),
+            extraction=extraction or Extraction(), cache=Path(cache) if cache else None,
+        )  # fmt: skip
 
     @property
     def folder(self) -> Path:
@@ -188,12 +199,15 @@ class Arms:
 
 
 def gather(
-    subjects: "Sequence[str | Backbone | Features]", weights: Sequence[str], data: "str | Path | Dataset", setup: Setup
-) -> Arms:
+    subjects: "str | Backbone | Features | Sequence[str | Backbone | Features]", weights: Sequence[str],
+    data: "str | Path | Dataset", setup: Setup,
+) -> Arms:  # fmt: skip
     """Names, each with every one of `weights`, then networks and features; those to be had of what is asked for.
 
     Raises ProbeError for features of other images, and for two arms of one name.
     """
+    if isinstance(subjects, str) or not isinstance(subjects, Sequence):
+        subjects = [subjects]
     others = [subject for subject in subjects if not isinstance(subject, str)]
     given = [Given(subject) for subject in others if isinstance(subject, Features)]
     built = [subject for subject in others if not isinstance(subject, Features)]

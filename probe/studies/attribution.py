@@ -86,10 +86,7 @@ def attribute(
     """
     attribution, batches = attribution or Attribution(), batches or Batches()
     extraction = Extraction(**asdict(batches), dtype="float32", compile="off")  # as the heads see the features
-    setup = Setup(
-        seed=seed, reading=reading or Reading(), network=network or Network(), extraction=extraction,
-        cache=Path(cache) if cache else None,
-    )  # fmt: skip
+    setup = Setup.of(seed, reading, network, extraction, cache)
     record, table = out if isinstance(out, Record) else Record(out), setup.load(data)
     found = find_masks(Path(masks), table) if isinstance(masks, str | Path) else masks
     subjects = [*probed_networks(arch, weights, taps, table, setup), *truncated_networks(models)]

@@ -81,10 +81,7 @@ def depth(
     of splits that are drawn, and of the images that are kept to be shown. Raises ProbeError as `sample_depths` does.
     """
     record, depths = out if isinstance(out, Record) else Record(out), depths or Depths()
-    setup = Setup(
-        seed=seed, reading=reading or Reading(), network=network or Network(), extraction=extraction or Extraction(),
-        cache=Path(cache) if cache else None,
-    )  # fmt: skip
+    setup = Setup.of(seed, reading, network, extraction, cache)
     arms = gather([arch], [weights], data, setup)
     (origin,) = [arm.origin for arm in arms.by_name.values()]
     settings = decisive(depths, setup.reading, setup.network, setup.extraction)

@@ -84,13 +84,8 @@ def embed(
     maps, of the images drawn and of scratch weights. Raises ProbeError for other images or labels, and as
     `analysis.embedding` does.
     """
-    subjects = [networks] if isinstance(networks, str) or not isinstance(networks, Sequence) else list(networks)
     record = out if isinstance(out, Record) else Record(out)
-    setup = Setup(
-        seed=seed, reading=reading or Reading(), network=network or Network(), extraction=extraction or Extraction(),
-        cache=Path(cache) if cache else None,
-    )  # fmt: skip
-    arms = gather(subjects, weights, data, setup)
+    arms = gather(networks, weights, data, Setup.of(seed, reading, network, extraction, cache))
     _check_labels(arms, thumbnails)
     job = _Job(arms, tuple(taps), label, embedding or Embedding(), arms.setup)
     cells = [*map(job.cell, arms.by_name), *([job.pictures_cell()] if thumbnails else [])]

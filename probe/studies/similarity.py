@@ -21,7 +21,7 @@ from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run, read_results
 from probe.records.stored_tables import correlation_tables, similarity_table, to_arrays
 from probe.settings import Comparison, Extraction, Network, Reading
-from probe.studies.arms import Arms, Setup, gather
+from probe.studies.arms import Arms, Given, Setup, gather
 from probe.studies.engine import complete
 from probe.studies.identity import decisive, setting_words
 from probe.studies.recorded_probes import STUDY as LAYERWISE
@@ -84,17 +84,12 @@ def similarity(
     weights, halves, permutations and batches. With SVCCA or PWCCA, `results` of `probe layerwise` set the score of
     every tap beside its correlations. Raises ProbeError for features of other images, and as the measure does.
     """
-    subjects = [networks] if isinstance(networks, str) or not isinstance(networks, Sequence) else list(networks)
     comparison, record = comparison or Comparison(), out if isinstance(out, Record) else Record(out)
     if results is not None and comparison.measure not in CORRELATED:
         raise ProbeError(f"scores stand beside canonical correlations: take {' or '.join(CORRELATED)}")
-    if comparison.maps and any(isinstance(subject, Features) for subject in subjects):
+    arms = gather(networks, weights, data, Setup.of(seed, reading, network, extraction, cache))
+    if comparison.maps and any(isinstance(arm, Given) for arm in arms.by_name.values()):
         raise ProbeError("whole maps are read from images; features are pooled already")
-    setup = Setup(
-        seed=seed, reading=reading or Reading(), network=network or Network(), extraction=extraction or Extraction(),
-        cache=Path(cache) if cache else None,
-    )  # fmt: skip
-    arms = gather(subjects, weights, data, setup)
     job = _Job(arms, comparison, arms.setup)
     run = Run.of(STUDY, job.asked(), job.cells, job.facts())
     record.enter(run)
