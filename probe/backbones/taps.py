@@ -12,6 +12,7 @@ from einops import rearrange, reduce
 
 from probe.base.errors import ProbeError
 from probe.base.lookup import unknown
+from probe.settings.networks import POOLS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,6 @@ AXES = {  # of each layout, as einops writes them: n images, c channels, t token
     "ncdhw": "n c z h w",
     "ndhwc": "n z h w c",
 }
-POOLS = ("mean", "max", "cls", "cls+mean")
 
 
 @dataclass(frozen=True)

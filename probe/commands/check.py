@@ -84,9 +84,9 @@ def check(
 
 
 def _lines(found: Any, metric: str) -> list[str]:
+    from probe.records.display_names import metric_label
     from probe.records.text_tables import text_table
     from probe.studies.check import cell_table
-    from probe.studies.layerwise_report import metric_name
 
     means = cell_table(found).groupby(["weights", "tap", "strategy"], sort=False).mean(numeric_only=True).reset_index()
     cells = [
@@ -103,7 +103,7 @@ def _lines(found: Any, metric: str) -> list[str]:
         lines += [
             f"{weights}, {strategy}: order of the taps, probe on validation against trained on test: {order}",
             f"  the probe says {verdict.followed}, training everywhere {verdict.chosen}; "
-            f"regret in {metric_name(metric)} {regrets}",
+            f"regret in {metric_label(metric)} {regrets}",
         ]
     lines += [line for source, name, each in found.searches for line in _searched(source, name, each, metric)]
     spent = found.seconds
@@ -111,7 +111,7 @@ def _lines(found: Any, metric: str) -> list[str]:
 
 
 def _searched(weights: str, strategy: str, search: Any, metric: str) -> list[str]:
-    from probe.studies.layerwise_report import metric_name
+    from probe.records.display_names import metric_label
 
     lines = [
         f"{weights}, {strategy}: searched at {', '.join(search.ends)}, then at {', '.join(search.around) or 'none'}: "
@@ -120,7 +120,7 @@ def _searched(weights: str, strategy: str, search: Any, metric: str) -> list[str
     if search.regret is None:
         return [*lines, f"  no oracle: of the other taps, {search.missing} have not been trained with these settings"]
     regrets = f"{_told(search.regret)} (oracle {search.oracle}: {_told(search.oracle_regret)})"
-    return [*lines, f"  training everywhere says {search.chosen}; regret in {metric_name(metric)} {regrets}"]
+    return [*lines, f"  training everywhere says {search.chosen}; regret in {metric_label(metric)} {regrets}"]
 
 
 def _told(estimate: Any) -> str:

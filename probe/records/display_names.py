@@ -7,11 +7,13 @@ from probe.base.lookup import FILES
 from probe.records.metric_facts import METRICS
 
 PROBES = {"mlp": "MLP", "knn": "nearest-neighbour", "ncm": "class-mean"}
+PLURALS = {"linear": "linear probes", "mlp": "MLP probes", "knn": "nearest neighbours", "ncm": "nearest class mean"}
+TRANSFERABILITY = {"log_me": "LogME", "h_score": "H-score", "shrunk_h_score": "shrunk H-score", "rank_me": "RankMe"}
 
 
 def metric_label(metric: str) -> str:
-    """A metric as it is printed."""
-    return METRICS[metric].label if metric in METRICS else metric.replace("_", " ")
+    """A metric, or a transferability score, as it is printed."""
+    return METRICS[metric].label if metric in METRICS else TRANSFERABILITY.get(metric, metric.replace("_", " "))
 
 
 def probe_label(method: str) -> str:

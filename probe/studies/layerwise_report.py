@@ -5,21 +5,11 @@ from typing import Any
 import pandas as pd
 
 from probe.metrics import MACRO
+from probe.records.display_names import PLURALS, metric_label
 from probe.records.result_rows import WITHOUT_PROBE
 from probe.records.text_tables import text_table
 from probe.studies.layerwise import Study
 from probe.studies.recorded_probes import STUDY
-
-PROBE_NAMES = {"linear": "linear probes", "mlp": "MLP probes", "knn": "nearest neighbours", "ncm": "nearest class mean"}
-METRIC_NAMES = {
-    "auroc": "AUROC", "auprc": "AUPRC", "ece": "ECE",
-    "log_me": "LogME", "h_score": "H-score", "shrunk_h_score": "shrunk H-score", "rank_me": "RankMe",
-}  # fmt: skip
-
-
-def metric_name(metric: str) -> str:
-    """A metric as it is printed."""
-    return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
 def write_study(study: Study) -> list[str]:
@@ -60,7 +50,7 @@ def _arm_table(study: Study, arm: dict[str, Any]) -> list[str]:
     intervals = rows[_is_test(rows, study.grid.metric) & (rows["study"] == STUDY)].groupby("tap")
     low, high = intervals["ci_low"].min(), intervals["ci_high"].max()
     seeds = f", {len(arm['seeds'])} seeds" if len(arm["seeds"]) > 1 else ""
-    what = f"{PROBE_NAMES[arm['method']]}, macro {metric_name(study.grid.metric)}"
+    what = f"{PLURALS[arm['method']]}, macro {metric_label(study.grid.metric)}"
     chosen = {name: (arm[name] or {}).get("tap") for name in ("best", "earliest_sufficient", "oracle")}
     cells = []
     for tap in arm["taps"]:
@@ -81,7 +71,7 @@ COSTS = (("params", 1e6, "M"), ("macs", 1e9, "G"))
 def _advice(study: Study, arm: dict[str, Any]) -> list[str]:
     best, enough, oracle = arm["best"], arm["earliest_sufficient"], arm["oracle"]
     lines = [f"best on validation: {_place(best)}"]
-    lost = f"less than {study.grid.delta:g} {metric_name(study.grid.metric)}"
+    lost = f"less than {study.grid.delta:g} {metric_label(study.grid.metric)}"
     if enough:
         lines.append(f"earliest sufficient (loses {lost}, 95 % bound): {_place(enough)}")
     else:
@@ -143,7 +133,7 @@ def _transfer_lines(study: Study, arm: dict[str, Any]) -> list[str]:
         return []
     means = scores.groupby(["metric", "tap"], sort=False)["value"].mean()
     highest = means.groupby("metric", sort=False).idxmax()
-    told = [f"{metric_name(metric)} {tap} ({means[metric, tap]:.3f})" for metric, tap in highest]
+    told = [f"{metric_label(metric)} {tap} ({means[metric, tap]:.3f})" for metric, tap in highest]
     return [f"transferability, highest at: {', '.join(told)}"]
 
 
