@@ -26,7 +26,7 @@ from probe.records.display_names import weights_name
 
 KEYS = (
     "study", "dataset", "arch", "weights", "seed", "method", "tap", "strategy", "split", "metric", "class", "fold",
-    "n_train",
+    "n_train", "arm", "setting",
 )  # fmt: skip
 NUMBERS = ("value", "ci_low", "ci_high", "depth")
 Key = tuple[Any, ...]

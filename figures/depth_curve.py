@@ -75,7 +75,7 @@ def redraw(view: View) -> dict[str, Figure]:
     rows = view.scores(["layerwise"], "layerwise")
     run = view.latest("layerwise")
     skipped = run.facts["skipped"] if run else ()
-    size = {"metric": view.metric, "column": view.column or "half"}
+    size = {"metric": view.metric_of("layerwise"), "column": view.column or "half"}
     return {"layerwise": depth_curve(rows, marks(view, rows), skipped, **size)}
 
 

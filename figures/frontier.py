@@ -63,7 +63,7 @@ def redraw(view: View) -> dict[str, Figure]:
         raise Missing(f"the features in '{view.record.folder}' do not say what their taps cost")
     every = view.rows(*COMMANDS)
     chosen = every[every["study"].isin(["layerwise", "finetune"])]
-    return {"frontier": frontier(chosen, view.metric, view.column or "full")}
+    return {"frontier": frontier(chosen, view.metric_of(COMMANDS[0]), view.column or "full")}
 
 
 def tabulate(rows: pd.DataFrame, metric: str) -> pd.DataFrame:

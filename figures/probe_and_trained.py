@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from figures.depth_curve import draw_chance
 from figures.style import COLORS, MARKERS, literal, look
 from probe.records.display_names import metric_label, weights_names
-from probe.records.view import View
+from probe.records.result_rows import frame
+from probe.records.view import Missing, View
 
 APART = 0.012  # of the depth, between strategies at one tap
 PROBE = "0.25"  # grey: the probe is the reference, the strategies have the colours
@@ -63,9 +64,13 @@ def probe_and_trained(rows: pd.DataFrame, metric: str = "auroc", column: str = "
 
 
 def redraw(view: View) -> dict[str, Figure]:
-    """The figure of a record, by file stem."""
-    rows = view.scores(["layerwise", "finetune"], "check")
-    return {"check": probe_and_trained(rows, metric=view.metric, column=view.column or "full")}
+    """The figure of the latest run, by file stem."""
+    run, cells = view.finished("check")[-1]
+    rows = frame(row for cell in cells for row in cell.rows)
+    metric = view.metric_of(run.command)
+    if not rows["metric"].eq(metric).any():
+        raise Missing(f"no {metric} of 'probe check' in '{view.record.folder}'")
+    return {"check": probe_and_trained(rows, metric=metric, column=view.column or "full")}
 
 
 def _draw_probe(axes: Axes, rows: pd.DataFrame, where: "pd.Series[float]") -> None:

@@ -90,7 +90,7 @@ def score_table(rows: pd.DataFrame, metric: str = "auroc") -> ScoreTable:
 def write_table(view: View, out: Path) -> list[str]:
     """The table of a record, in three forms; the files."""
     view.scores(["layerwise"], *COMMANDS)
-    table = score_table(view.rows(*COMMANDS), view.metric)
+    table = score_table(view.rows(*COMMANDS), view.metric_of(COMMANDS[0]))
     numbers = pd.concat({"value": table.value, "ci_low": table.low, "ci_high": table.high}, axis=1)
     numbers.columns = numbers.columns.map(lambda pair: f"{pair[1]}, {pair[0]}")
     texts = {"csv": numbers.to_csv(), "md": table.markdown(), "tex": table.latex()}

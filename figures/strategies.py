@@ -56,8 +56,9 @@ def strategies(table: pd.DataFrame, column: str = "full") -> Figure:
 
 
 def redraw(view: View) -> dict[str, Figure]:
-    """The figure of a record, by file stem."""
-    table = pd.DataFrame(view.entries("comparison", "check")[-1].facts["differences"])
+    """The figure of the latest run, by file stem."""
+    _, cells = view.finished("check")[-1]
+    table = pd.DataFrame(next(cell for cell in cells if cell.kind == "comparison").facts["differences"])
     if table.empty:
         raise Missing(f"'{view.record.folder}' holds one way of training, and nothing to compare it with")
     return {"strategies": strategies(table, column=view.column or "full")}

@@ -48,7 +48,7 @@ def training_sizes(rows: pd.DataFrame, taps: Sequence[str] = (), column: str = "
 def redraw(view: View) -> dict[str, Figure]:
     """The figure of a record, by file stem."""
     rows = view.scores(["training_size"], "layerwise")
-    return {"training_sizes": training_sizes(rows, metric=view.metric, column=view.column or "full")}
+    return {"training_sizes": training_sizes(rows, metric=view.metric_of("layerwise"), column=view.column or "full")}
 
 
 def draw_sizes(axes: Axes, rows: pd.DataFrame, taps: Sequence[str]) -> None:

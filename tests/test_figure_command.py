@@ -82,21 +82,19 @@ def figure(*arguments: object) -> Result:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    for command in ("layerwise", "check"):
-        leave(tmp_path, command, "probes", layerwise(), facts={"recommended": RECOMMENDED})
-    rows = trained("lp", (0.72, 0.8, 0.81)) + trained("ftl", (0.75, 0.85, 0.8))
-    probes = leave(tmp_path, "check", "trained", layerwise() + rows)
-    assert probes.labels["dataset"] == "ham"
-    leave_differences(tmp_path, strategy_differences(cells(), "auroc"))
+    leave(tmp_path, "layerwise", "probes", layerwise(), facts={"recommended": RECOMMENDED})
+    leave_checked(tmp_path, strategy_differences(cells(), "auroc"))
     return tmp_path
 
 
 RECOMMENDED = {"linear": {"best": "layer1.0", "earliest_sufficient": None, "oracle": "layer1.0"}}
 
 
-def leave_differences(folder: Path, table: pd.DataFrame) -> None:
+def leave_checked(folder: Path, table: pd.DataFrame) -> None:
+    """A run of 'check': its probes, its trained networks and the differences of its strategies."""
     table = table.assign(dataset="ham", arch="net_18", depth=table["tap"].map(TAPS.index))
-    leave(folder, "check", "comparison", facts={"differences": records(table)}, dataset="ham", arch="net_18")
+    rows = layerwise() + trained("lp", (0.72, 0.8, 0.81)) + trained("ftl", (0.75, 0.85, 0.8))
+    leave(folder, "check", "comparison", rows, facts={"recommended": RECOMMENDED, "differences": records(table)})
 
 
 def test_all_draws_what_is_there_and_names_what_is_not(results: Path) -> None:
@@ -274,7 +272,7 @@ def test_the_lowest_cut_is_on_top_in_whatever_order_cuts_were_found(results: Pat
     assert [label.get_text() for label in left.get_yticklabels()] == TAPS
     np.testing.assert_allclose(left.lines[0].get_xdata(), [0.75, 0.9, 0.76])
     np.testing.assert_array_equal(right.lines[1].get_ydata(), [1, 2, 0])
-    leave_differences(results, found)
+    leave_checked(results, found)
     assert figure("strategies", "--results", results).exit_code == 0
     svg = (results / "strategies.svg").read_text()
     assert sorted(TAPS, key=lambda tap: svg.index(f">{tap}<")) == TAPS  # by the depth of the rows

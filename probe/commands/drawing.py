@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from probe.base.errors import ProbeError, reason
+from probe.base.runtime import log
 
 if TYPE_CHECKING:
     from probe.records.record import Record, Run
@@ -25,8 +26,8 @@ def draw_all(
     for name in names:
         try:
             files += draw(name, View(record, metric, dataset=dataset, run=run), record.folder)
-        except Missing:  # such as the differences of a single strategy
-            continue
+        except Missing as error:  # such as the differences of a single strategy
+            log.info("%s: %s", name, error)
         except OSError as error:
             raise ProbeError(f"cannot draw into '{record.folder}': {reason(error)}; the results are kept") from None
     return files

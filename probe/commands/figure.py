@@ -17,14 +17,14 @@ from probe.commands.options import Command, as_json
     help="Folder that other commands wrote into.",
 )  # fmt: skip
 @click.option("--data", "dataset", help="Name of the data set, if the folder has results of several.")
-@click.option("--metric", default="auroc", show_default=True, help="Metric that figures of scores show.")
+@click.option("--metric", help="Metric that figures of scores show.  [default: the one that the run chose by]")
 @click.option("--column", type=click.Choice(["half", "full", "slide"]), help="Width of the figure.  [default: its own]")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the figures.  [default: the folder of results]"
 )
 @as_json
 def figure(
-    name: str | None, listed: bool, results: Path, dataset: str | None, metric: str, column: str | None,
+    name: str | None, listed: bool, results: Path, dataset: str | None, metric: str | None, column: str | None,
     out: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Draw the figure NAME, or 'all', from the results of other commands, for print or a slide.

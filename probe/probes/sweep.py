@@ -98,12 +98,13 @@ def sweep(
         grid = replace(grid, ordinal=True)
     kinds = {name: find_method(name) for name in dict.fromkeys(probes)}
     first = next(iter(arms.values()))
+    keeps = _fit_into_record(first, len(kinds) * len(arms))
     rows: Rows = []
     drawn: list[Draws] = []
     predictions: dict[tuple[str, str, str, int], NDArray[np.float32]] = {}
     scored: dict[tuple[str, int], NDArray[np.int64]] = {}
     for seed, arm in arms.items():
-        one = _OneSeed(arm, seed, grid, kinds, device)
+        one = _OneSeed(arm, seed, grid, kinds, device, keeps)
         rows += one.rows
         drawn.append(one.draws)
         predictions |= {(*key, seed): found for key, found in one.predictions.items()}
@@ -144,8 +145,9 @@ class _OneSeed:
     """One network probed: its rows, and the draws by method and split."""
 
     def __init__(
-        self, features: Features, seed: int, grid: ProbeGrid, kinds: Mapping[str, type[Method[Any, Any]]], device: str
-    ) -> None:
+        self, features: Features, seed: int, grid: ProbeGrid, kinds: Mapping[str, type[Method[Any, Any]]], device: str,
+        keeps: bool,
+    ) -> None:  # fmt: skip
         self.features, self.grid = features, grid
         self.trial = whole_trial(features.data, grid, seed)
         self.weighing = weigh(features.data, self.trial, grid)
@@ -155,7 +157,7 @@ class _OneSeed:
         self.fitted: dict[str, dict[str, Fitted]] = {}
         self._counts = {split: _scored_classes(features, split, each.rows) for split, each in self.weighing.items()}
         self._first = first_of_equal(features)
-        self._keeps = _fit_into_record(features, len(kinds))
+        self._keeps = keeps
         for name, kind in kinds.items():
             method = kind(grid, features.data.task, seed=seed, device=device)
             self.fitted[name] = fit_taps(features, self.trial, method, self._first)
@@ -208,9 +210,10 @@ class _OneSeed:
         return rows
 
 
-def _fit_into_record(features: Features, methods: int) -> bool:
-    """Whether the predictions of all taps are small enough to be kept; where they are not, it is logged."""
-    size = 4 * methods * len(features) * len(features.data) * len(features.data.classes)
+def _fit_into_record(features: Features, times: int) -> bool:
+    """Whether the predictions of all taps, made so many times, are small enough to be kept; if not, it is logged."""
+    counts = features.data.counts()
+    size = 4 * times * len(features) * sum(counts[split] for split in KEPT) * len(features.data.classes)
     if size > MOST:
         log.warning("predictions of the probes would take %.1f GB and are not kept; the features are", size / 1e9)
     return size <= MOST

@@ -29,6 +29,8 @@ class Cell:
     keeps: bool = False
 
     def __post_init__(self) -> None:
+        if strangers := set(self.labels) - set(LABELS):
+            raise ValueError(f"a cell has no label {sorted(strangers)[0]!r}; it has {', '.join(LABELS)}")
         object.__setattr__(self, "labels", {label: self.labels.get(label) for label in LABELS})
 
     def __hash__(self) -> int:

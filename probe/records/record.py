@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from probe.base.errors import ProbeError, reason
 from probe.base.files import Damaged, plain, read_signed, replace_file, replace_text, write_signed
-from probe.base.runtime import log, versions
+from probe.base.runtime import check_folder, log, versions
 from probe.records.cell import LABELS, Cell, Outcome
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A cell as recorded: done, or failed with an `error`. `stored` names its arrays; a run gives it its labels."""
+    """A cell as recorded: done, or failed with an `error`. `stored` names its arrays, which take `size` bytes."""
 
     digest: str
     kind: str
@@ -65,6 +65,7 @@ class Entry:
     seconds: float
     error: str | None = None
     stored: Sequence[str] = ()
+    size: int = 0
     labels: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = field(default=None, repr=False)
 
@@ -115,7 +116,7 @@ class Record:
 
         Raises ProbeError for a folder that cannot be written, or that version 0.1.0 has written."""
         self.folder = None if folder is None else Path(folder)
-        self._writes = writes and folder is not None
+        self.writes = writes and folder is not None
         self._runs: list[Run] = []
         self._entered: Run | None = None  # and not yet written
         self._entries: dict[str, Entry] = {}
@@ -132,14 +133,18 @@ class Record:
     def enter(self, run: Run) -> None:
         """Note a run as the latest; the same request of earlier is replaced by it.
 
-        It is written with the first of its cells, so that a request that cannot be met leaves no folder behind.
+        It is written with the first of its cells, so that a request that cannot be met leaves no folder behind. Raises
+        ProbeError, before anything is computed, for a folder that cannot be written and a study that is damaged.
         """
+        if self.folder and self.writes:
+            check_folder(self.folder)
+        _ = self.runs  # which reads the study
         self._entered = run
         if any(self.entry(listed["cell"]) for listed in run.cells):
             self._write_run()
 
     def _write_run(self) -> None:
-        if self._entered is None or (self.folder and not self._writes):
+        if self._entered is None or (self.folder and not self.writes):
             return
         with self._locked():
             self._runs = self.runs
@@ -154,12 +159,14 @@ class Record:
             path = self.folder / CELLS / f"{digest}.json"
             try:
                 entry = Entry(**read_signed(path), folder=path.parent)
-                if entry.stored and not path.with_suffix(".npz").is_file():
+                if entry.stored and _size(path.with_suffix(".npz")) != entry.size:
                     raise Damaged(path.with_suffix(".npz"))
                 self._entries[digest] = entry
             except FileNotFoundError:
                 return None
-            except (OSError, Damaged, TypeError):
+            except OSError as error:
+                raise ProbeError(f"cannot read '{path}': {error.strerror or reason(error)}") from None
+            except (Damaged, TypeError):
                 if digest not in self._told:
                     self._told.add(digest)
                     log.warning("'%s' is damaged, so what it stood for is computed again", path)
@@ -172,7 +179,10 @@ class Record:
         return self._keep(cell, outcome.arrays, rows=rows, facts=outcome.facts, seconds=seconds)
 
     def fail(self, cell: Cell, error: ProbeError) -> Entry:
-        """Record that a cell could not be computed, and why."""
+        """Record that a cell could not be computed, and why; what was recorded of it without an error stays."""
+        recorded = self.entry(cell.digest)
+        if recorded is not None and recorded.error is None:
+            return recorded
         return self._keep(cell, {}, rows=[], facts={}, seconds=0.0, error=str(error))
 
     def of(self, run: Run) -> list[Entry]:
@@ -181,32 +191,34 @@ class Record:
         return [entry.labelled(labels) for entry, labels in listed if entry is not None and entry.error is None]
 
     def entries(self, *commands: str) -> list[Entry]:
-        """The finished cells of the runs of some commands, or of all; of those with equal labels the one asked last."""
+        """The finished cells of the runs of some commands, or of all, each once under its labels; the latest last."""
         latest: dict[str, Entry] = {}
         for run in self.runs:
             for entry in self.of(run) if run.command in commands or not commands else ():
-                name = json.dumps([entry.kind, *entry.labels.values()])
+                name = json.dumps([entry.digest, *entry.labels.values()])
                 latest.pop(name, None)
                 latest[name] = entry
         return list(latest.values())
 
     def rows(self, *commands: str) -> "pd.DataFrame":
-        """The rows of the cells of some commands, or of all."""
-        from probe.records.result_rows import frame
+        """The rows of the cells of some commands, or of all; of rows that are numbers of the same the latest."""
+        from probe.records.result_rows import frame, latest_rows
 
-        return frame(row for entry in self.entries(*commands) for row in entry.rows)
+        return frame(latest_rows(row for entry in self.entries(*commands) for row in entry.rows))
 
     def rebuild(self) -> list[str]:
         """Write `results.jsonl` from the cells; returns its path."""
-        if self.folder is None or not self._writes:
+        if self.folder is None or not self.writes:
             return []
-        path, rows = self.folder / ROWS, [row for entry in self.entries() for row in entry.rows]
+        from probe.records.result_rows import latest_rows
+
+        path, rows = self.folder / ROWS, latest_rows(row for entry in self.entries() for row in entry.rows)
         _write(path, lambda place: replace_text(place, (json.dumps(row) + "\n" for row in rows)))
         return [str(path)]
 
     def export(self, tables: Mapping[str, str]) -> list[str]:
         """Write tables by name beside the cells, for other programs; their paths. Without a folder there are none."""
-        if self.folder is None or not self._writes:
+        if self.folder is None or not self.writes:
             return []
         for name, text in tables.items():
             _write(self.folder / name, partial(replace_text, text=text))
@@ -218,20 +230,21 @@ class Record:
         )
         content["facts"]["versions"] = versions()
         self._write_run()
-        if self.folder is None or not self._writes:
+        if self.folder is None or not self.writes:
             entry = Entry(**content)
             entry.__dict__["arrays"] = dict(arrays)
         else:
             place = self.folder / CELLS / f"{cell.digest}.json"
             if arrays:
                 _write(place.with_suffix(".npz"), lambda path: replace_file(path, lambda file: _save(file, arrays)))
+                content["size"] = _size(place.with_suffix(".npz"))
             _write(place, lambda path: write_signed(path, content))
             entry = Entry(**content, folder=place.parent)
         self._entries[cell.digest] = entry
         return entry
 
     def _locked(self) -> Any:
-        if self.folder is None or not self._writes:
+        if self.folder is None or not self.writes:
             return nullcontext()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -278,7 +291,8 @@ def _study(folder: Path) -> dict[str, Any]:
 
 
 def _check_version(folder: Path) -> None:
-    if not is_record(folder) and ((folder / ROWS).is_file() or (folder / "run.json").is_file()):
+    older = (folder / ROWS).is_file() or (folder / "run.json").is_file()
+    if older and not is_record(folder) and not (folder / CELLS).is_dir():
         raise ProbeError(f"'{folder}' holds results of version 0.1.0, which this one cannot read; take another folder")
 
 
@@ -289,6 +303,10 @@ def _write(path: Path, write: Any) -> None:
     except OSError as error:
         told = "what is finished is kept, and the same command goes on from there"
         raise ProbeError(f"cannot write '{path}': {error.strerror or reason(error)}; {told}") from None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
 
 
 def _save(file: Any, arrays: "Mapping[str, np.ndarray[Any, Any]]") -> None:

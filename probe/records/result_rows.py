@@ -14,6 +14,7 @@ COLUMNS = (
     "study", "dataset", "arch", "weights", "tap", "depth", "task", "method", "strategy", "arm", "setting", "split",
     "metric", "class", "seed", "fold", "n_train", "value", "ci_low", "ci_high", "cell",
 )  # fmt: skip
+MEASURED = ("value", "ci_low", "ci_high", "cell")  # all other columns say what a number is a number of
 TRAINED = "trained"  # the method of rows of trained networks
 TRAINING_SIZE = "training_size"  # the study of rows of probes from fewer images
 WITHOUT_PROBE = "none"  # the method of scores that need no probe
@@ -38,6 +39,16 @@ def read_rows(path: Path) -> pd.DataFrame:
         return frame([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
     except (OSError, ValueError) as error:
         raise ProbeError(f"cannot read results from '{path}': {error}") from None
+
+
+def latest_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of rows that are numbers of the same the last one; they differ in nothing but value, interval and cell."""
+    latest: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for row in rows:
+        name = tuple(row.get(column) for column in COLUMNS if column not in MEASURED)
+        latest.pop(name, None)
+        latest[name] = row
+    return list(latest.values())
 
 
 def frame(rows: Iterable[Mapping[Any, Any]]) -> pd.DataFrame:

@@ -8,7 +8,9 @@ import pandas as pd
 
 from probe.base.errors import ProbeError
 from probe.records.record import Entry, Record, Run
-from probe.records.result_rows import frame
+from probe.records.result_rows import frame, latest_rows
+
+CHOOSING = ("ProbeGrid", "Training")  # settings that name the metric by which something is chosen
 
 
 class Missing(LookupError):
@@ -23,7 +25,7 @@ class View:
     """
 
     record: Record
-    metric: str = "auroc"
+    metric: str | None = None
     column: str | None = None
     dataset: str | None = None
     run: Run | None = None
@@ -51,20 +53,26 @@ class View:
     def rows(self, *commands: str) -> pd.DataFrame:
         """The rows from the runs of some commands; an arm that was run with several settings is named with each."""
         entries = [entry for entry in self.record.entries(*commands) if entry.labels["dataset"] == self.shown]
-        return name_settings(frame(row for entry in entries for row in entry.rows))
+        return name_settings(frame(latest_rows(row for entry in entries for row in entry.rows)))
 
     def scores(self, studies: Sequence[str], *commands: str) -> pd.DataFrame:
-        """The rows of some studies. Raises Missing when one of them has no score in `metric`."""
-        rows = self.rows(*commands)
+        """The rows of some studies. Raises Missing when one of them has no score in the metric that is shown."""
+        rows, metric = self.rows(*commands), self.metric_of(commands[0])
         for study in studies:
-            if not (rows["study"].eq(study) & rows["metric"].eq(self.metric)).any():
-                raise Missing(f"no {self.metric} of 'probe {commands[0]}' in '{self.record.folder}'")
+            if not (rows["study"].eq(study) & rows["metric"].eq(metric)).any():
+                raise Missing(f"no {metric} of 'probe {commands[0]}' in '{self.record.folder}'")
         return rows[rows["study"].isin(studies)]
+
+    def metric_of(self, command: str) -> str:
+        """The metric that is shown of a command: the one asked for, or that by which its latest run chose."""
+        run = self.latest(command)
+        settings = [run.asked.get(kind, {}) for kind in CHOOSING] if run else []
+        return self.metric or next((str(each["metric"]) for each in settings if "metric" in each), "auroc")
 
     def latest(self, command: str) -> Run | None:
         """The latest run of a command on this data set."""
         runs = [run for run in self.record.runs if run.command == command]
-        return next((run for run in reversed(runs) if run.facts["data"]["name"] == self.shown), None)
+        return next((run for run in reversed(runs) if run.facts.get("data", {}).get("name") == self.shown), None)
 
     def finished(self, command: str) -> list[tuple[Run, list[Entry]]]:
         """The runs of a command on this data set, or on none, of which every cell is there: the latest last.

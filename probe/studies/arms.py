@@ -168,10 +168,7 @@ class Given:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """By the content of their arrays."""
-        arrays = {
-            tap: hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest() for tap, x in self.features.items()
-        }
-        return {"features": arrays, "versions": versions()}
+        return {"features": content_of(self.features), "versions": versions()}
 
     @property
     def net(self) -> "Backbone":
@@ -276,6 +273,14 @@ def for_each_arm(
     if not made:
         raise ProbeError(f"no network is left to probe: {skipped[0]['reason']}")
     return made, skipped
+
+
+def content_of(features: Features) -> list[list[Any]]:
+    """Every tap of some features, in order, with what is known of it and the hash of its array."""
+    return [
+        [tap.to_dict(), hashlib.sha256(np.ascontiguousarray(features[tap.name]).tobytes()).hexdigest()]
+        for tap in features.taps
+    ]
 
 
 def identity_of_labels(data: Dataset) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ class _Job:
     def cells(self) -> list[Cell]:
         """The maps of every network, at all of its taps."""
         identity = DataIdentity(self.data, self.setup.folder).of(self.data)
-        known = {"data": identity, "masks": self._masks, "seed": self.setup.seed}
+        known = {"data": identity, "masks": self._masks, "seed": self.setup.seed, "captum": version("captum")}
         known |= decisive(self.attribution, self.batches)
         words = setting_words(self.setup.reading, self.setup.network, self.attribution)
         return [

@@ -164,6 +164,7 @@ class _Plan:
         sign = find_metric(self.trainer.training.metric).sign
         searches: list[Found] = []
         cells: list[Cell] = []
+        self.enter([])
         for way in self.ways:
             train, recall = partial(self._train, way), partial(self._recall, way)
             found, used = search_cut(self.study.arms[0].taps, self.seeds, train, recall, sign)
@@ -189,7 +190,7 @@ class _Plan:
 
 def _compare(record: Record, study: Study, entries: Sequence[Entry], cells: Sequence[Known], metric: str) -> Entry:
     """The comparison of probes with training as a cell of its own: rows of verdicts, and differences of strategies."""
-    parts = sorted(entry.digest for entry in [*(arm.entry for arm in study.arms), *entries])
+    parts = sorted([entry.digest, entry.labels["weights"]] for entry in [*(arm.entry for arm in study.arms), *entries])
     labels = {"dataset": study.data.name, "arch": study.arms[0].arch}
     cell = Cell(kind="comparison", asked={"cells": parts, "metric": metric}, labels=labels)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,7 @@ class _Job:
         """The maps of a network."""
         arm = self.arms.by_name[name]
         asked = {"network": arm.identity, "data": self.arms.identity, "taps": list(self.taps), "label": self.label}
+        asked["umap-learn"] = version("umap-learn")
         words = setting_words(self.setup.reading, self.setup.network, self.setup.extraction, self.embedding)
         return Cell(
             kind="embedding",

@@ -56,7 +56,7 @@ def complete(
             if isinstance(outcome, ProbeError):
                 failed.append((cell, outcome))
             else:
-                outcome.facts["hardware"] = hardware(pick_device(_device(cell)))
+                outcome.facts.setdefault("hardware", hardware(pick_device(_device(cell))))
                 record.write(cell, outcome, seconds)
             bar.update()
     if failed:

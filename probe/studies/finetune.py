@@ -118,7 +118,7 @@ def keep_best(record: Record, cells: Sequence[Cell], entries: Sequence[Entry], m
     sign = find_metric(metric).sign
     best = max(range(len(entries)), key=lambda i: sign * entries[i].facts["val"])
     source = model_file(record, cells[best])
-    if source is None or record.folder is None:
+    if source is None or record.folder is None or not record.writes:
         return None
     target = record.folder / name
     try:

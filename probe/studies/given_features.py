@@ -1,6 +1,5 @@
 """Probes of features that were made elsewhere: `probe layerwise --features`."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from probe.probes import PROBES, check_request
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Record, Run
 from probe.settings import Controls, ProbeGrid
+from probe.studies.arms import content_of
 from probe.studies.engine import complete
 from probe.studies.identity import decisive, setting_words
 from probe.studies.layerwise import Study, describe_data
@@ -63,7 +63,7 @@ def run_features(
 def _given_cell(arm: Mapping[int, Features], probes: Sequence[str], grid: ProbeGrid, controls: Controls) -> Cell:
     """The probes of features made elsewhere, named by the content of their arrays."""
     first = next(iter(arm.values()))
-    content = {tap: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for tap, array in first.items()}
+    content = content_of(first)
     tables = {seed: [each.labels.tolist(), each.splits.tolist()] for seed, each in arm.items()}
     groups = None if first.groups is None else first.groups.tolist()
     asked = {"features": content, "table": digest_of([list(first.ids), tables, groups, list(first.data.classes)])}

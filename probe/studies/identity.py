@@ -47,12 +47,21 @@ class DataIdentity:
 
     def __init__(self, data: Dataset, cache: Path) -> None:
         self.images = data_fingerprint(data, FileHashes(cache))
+        self._by_seed: dict[int, dict[str, Any]] = {}
 
     def of(self, data: Dataset) -> dict[str, Any]:
-        """The identity of the data set, or of the same one with other splits, as plain values."""
+        """The identity of the data set, or of the same one with splits drawn from another seed, as plain values."""
+        if data.seed not in self._by_seed:
+            self._by_seed[data.seed] = self._identity(data)
+        return self._by_seed[data.seed]
+
+    def _identity(self, data: Dataset) -> dict[str, Any]:
         groups = None if data.groups is None else data.groups.tolist()
         table = {"labels": data.labels.tolist(), "groups": groups, "splits": data.splits.tolist()}
-        return {"images": self.images, "table": digest_of(table), "classes": list(data.classes)}
+        skipped = len(data.skipped)  # which a row states
+        return {
+            "images": self.images, "table": digest_of(table), "classes": list(data.classes), "skipped": skipped,
+        }  # fmt: skip
 
 
 def _word(value: Any) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.backbones import Tap
+from probe.base.runtime import hardware
 from probe.features import Features
 from probe.probes import sweep
 from probe.records.cell import Outcome
@@ -75,6 +76,11 @@ def probed(
     ]
     return Outcome(
         rows=records(swept.rows),
-        facts={"taps": [tap.to_dict() for tap in first.taps], "recommended": recommended, "networks": networks},
+        facts={
+            "taps": [tap.to_dict() for tap in first.taps],
+            "recommended": recommended,
+            "networks": networks,
+            "hardware": hardware(device),
+        },
         arrays=swept.arrays(),
     )

@@ -81,7 +81,7 @@ class Trainer:
             model, arm.data, strategy, seed=seed, training=self.training, tuning=self.tuning,
             checkpoint=place and place.with_suffix(".ckpt"), cache=self.setup.folder,
         )  # fmt: skip
-        if place is not None and self.keeps:
+        if place is not None and self.keeps and self.record.writes:
             save(result.model, place)
         return outcome_of(result)
 
