@@ -108,6 +108,15 @@ def test_all_draws_what_is_there_and_names_what_is_not(results: Path) -> None:
     assert found["left_out"]["cost"] == f"nothing of 'probe cost' in '{results}'"
 
 
+def test_networks_checked_into_one_folder_are_not_averaged(results: Path) -> None:
+    rows = [{**row, "arch": "another"} for row in layerwise(scores=(0.6, 0.6, 0.6)) + trained("ftl", (0.9, 0.9, 0.9))]
+    leave(results, "check", "comparison", rows, facts={"differences": []})
+    (drawn,) = module_of("probe-and-trained").redraw(View(Record(results))).values()
+    first, _ = drawn.axes
+    assert first.get_title() == "ham, another, scratch"
+    assert {float(y) for line in first.lines for y in line.get_ydata()} == {0.5, 0.6, 0.9}
+
+
 def test_an_arm_that_was_skipped_is_still_said(results: Path) -> None:
     def drawn(data: str) -> str:
         skipped = [{"arch": "net_18", "weights": "pretrained", "reason": "no network"}]

@@ -180,7 +180,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(
     assert epochs == [2, 3]
     assert same(weights(rest.model), weights(whole.model))
     assert rest.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
-    assert not place.exists()
+    assert place.exists()  # until the result is kept
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -397,6 +397,23 @@ def test_the_command_writes_model_epochs_and_rows(tmp_path: Path) -> None:
     assert (found == data.labels[at]).mean() == pytest.approx(one["value"].tolist()[seed])
     assert told["runs"][seed]["scores"]["val"]["auroc"] == pytest.approx(best[seed])
     assert (card["tap"], card["classes"]) == ("layer1.0", [str(digit) for digit in range(10)])
+
+
+def test_a_result_that_cannot_be_recorded_leaves_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    arguments = f"finetune --arch test_resnet --at stem --weights scratch --image-size 16 --out {tmp_path}"
+    arguments += " --strategy lp --epochs 2 --draws 100 --device cpu"
+    with monkeypatch.context() as patched:
+        patched.setattr("probe.records.record.write_signed", full)
+        assert CliRunner().invoke(main, arguments.split()).exit_code == 1
+    assert len(list((tmp_path / "cells").glob("*.ckpt"))) == 1
+    epochs, train = list[int](), Run._train
+    monkeypatch.setattr(Run, "_train", lambda self, epoch: (epochs.append(epoch), train(self, epoch))[1])
+    result = CliRunner().invoke(main, arguments.split())
+    assert (result.exit_code, epochs) == (0, []), result.stderr
+    assert not list((tmp_path / "cells").glob("*.ckpt"))
 
 
 def test_the_command_offers_every_strategy() -> None:

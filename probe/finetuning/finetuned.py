@@ -76,9 +76,9 @@ def finetune(
 
     The epoch is chosen on validation by `training.metric`, and only then is test scored, once. The given
     `model` is left as it is; its head is trained from where it is. `seed` decides order, dropout,
-    augmentation and weights that are drawn. With a `checkpoint` file, written after every epoch and deleted
-    at the end, a run that was stopped goes on, to the same weights bit by bit. Under torchrun every process
-    takes its part of each step.
+    augmentation and weights that are drawn. With a `checkpoint` file, written after every epoch, a run that was
+    stopped goes on, to the same weights bit by bit; delete it once the result is kept. Under torchrun every
+    process takes its part of each step.
 
     Raises ProbeError for a strategy that does not fit the network, data of other classes or without
     validation images, a loss that is no longer a number, and memory that does not suffice.
@@ -105,8 +105,6 @@ def finetune(
                 f"{fabric.device} ran out of memory with {training.batch_size} images a step; take a smaller batch "
                 "size, or more parts (accumulate)"
             ) from None
-    if place and fabric.is_global_zero:
-        place.unlink(missing_ok=True)
     history = pd.DataFrame(run.history)
     best = run.model.cpu().eval().requires_grad_(True)
     seconds = time.perf_counter() - start

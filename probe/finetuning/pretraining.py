@@ -50,9 +50,9 @@ def pretrain(
 
     That is a state dict under the architecture's own names, which is taken wherever `weights` may be a file. Training
     is that of `finetune`, strategy "ftl", cut at the last tap under a new linear head: the epoch is chosen on
-    validation, and a run that was stopped goes on from `checkpoint`. The head is not kept; what the architecture has
-    above its last tap (a final norm) stays as `weights` gave it. A card in the metadata says what it was trained on
-    and how.
+    validation, and a run that was stopped goes on from `checkpoint`, which is left behind. The head is not kept; what
+    the architecture has above its last tap (a final norm) stays as `weights` gave it. A card in the metadata says what
+    it was trained on and how.
 
     Raises ProbeError as `backbone`, `dataset` and `finetune` do, and when the file cannot be written.
     """

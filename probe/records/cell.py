@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.base.files import digest_of, plain
@@ -47,8 +48,9 @@ class Cell:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What a cell came to: rows, facts as plain values, and arrays by name."""
+    """What a cell came to: rows, facts, arrays by name, and a file that is `spent` once they are recorded."""
 
     rows: list[dict[str, Any]]
     facts: dict[str, Any] = field(default_factory=dict)
     arrays: "dict[str, np.ndarray[Any, Any]]" = field(default_factory=dict)
+    spent: Path | None = None

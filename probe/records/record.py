@@ -176,7 +176,10 @@ class Record:
     def write(self, cell: Cell, outcome: Outcome, seconds: float) -> Entry:
         """Record what a cell came to. Raises ProbeError when it cannot be written."""
         rows = [{**row, "cell": cell.digest} for row in outcome.rows]
-        return self._keep(cell, outcome.arrays, rows=rows, facts=outcome.facts, seconds=seconds)
+        entry = self._keep(cell, outcome.arrays, rows=rows, facts=outcome.facts, seconds=seconds)
+        if outcome.spent is not None and self.writes:
+            outcome.spent.unlink(missing_ok=True)
+        return entry
 
     def fail(self, cell: Cell, error: ProbeError) -> Entry:
         """Record that a cell could not be computed, and why; what was recorded of it without an error stays."""

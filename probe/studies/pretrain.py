@@ -1,7 +1,7 @@
 """A whole network trained on one data set, as a recorded cell: the work of `probe pretrain`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,12 @@ def run_pretrain(
         file = model_file(record, one)
         assert file is not None  # the record has a folder
         file.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint = file.with_suffix(".ckpt")
         made = pretrain(
             arch, table, file, weights=weights, seed=seed, network=network, training=training,
-            checkpoint=file.with_suffix(".ckpt"), cache=cache,
+            checkpoint=checkpoint, cache=cache,
         )  # fmt: skip
-        outcome = outcome_of(made.training)
+        outcome = replace(outcome_of(made.training), spent=checkpoint)
         outcome.facts["card"] = made.card
         return outcome
 

@@ -77,13 +77,14 @@ class Trainer:
         if place is not None:
             place.parent.mkdir(parents=True, exist_ok=True)
         model = truncate(arm.net, tap, arm.data.task, seed=seed, **asdict(self.head))
+        checkpoint = place and place.with_suffix(".ckpt")
         result = finetune(
             model, arm.data, strategy, seed=seed, training=self.training, tuning=self.tuning,
-            checkpoint=place and place.with_suffix(".ckpt"), cache=self.setup.folder,
+            checkpoint=checkpoint, cache=self.setup.folder,
         )  # fmt: skip
         if place is not None and self.keeps and self.record.writes:
             save(result.model, place)
-        return outcome_of(result)
+        return replace(outcome_of(result), spent=checkpoint)
 
     def arm(self, weights: str, seed: int) -> NetworkArm:
         """The network with some weights, and the data as they are drawn from a seed."""
