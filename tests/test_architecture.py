@@ -1,11 +1,13 @@
 """The design as tests: imports point one way, help is fast, the public names stand, nothing loads early."""
 
 import ast
+import re
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -98,10 +100,20 @@ def test_every_folder_has_a_rank() -> None:
     assert folders | {"analysis", "figures"} == set(RANK)
 
 
+def test_docstrings_name_what_is_there() -> None:
+    """Names with dots in them, of our own packages, in backticks."""
+    found = {name for path in SOURCES for name in re.findall(r"`((?:\w+\.)+\w+)`", path.read_text())}
+    ours = sorted(name for name in found if name.split(".")[0] in RANK and not name.endswith((".csv", ".json")))
+    assert "records.stored_tables.similarity_table" in ours
+    for name in ours:
+        resolve_name(name if name.startswith(("analysis", "figures")) else f"probe.{name}")  # which raises
+
+
 def test_public_names_stand_and_none_is_a_module() -> None:
     assert set(probe.__all__) == {
-        "Backbone", "Controls", "Classes", "Dataset", "Extraction", "Features", "Labels", "LinearProbe", "MLPProbe",
-        "NetworkSpec", "ProbeError", "ProbeGrid", "Task", "Training", "Tuning",
+        "Attribution", "Backbone", "Batches", "Classes", "Comparison", "Controls", "Dataset", "Embedding", "Extraction",
+        "Features", "Head", "Labels", "LinearProbe", "MLPProbe", "Network", "NetworkSpec", "ProbeError", "ProbeGrid",
+        "Reading", "Task", "Training", "Tuning",
         "attribute", "backbone", "check", "dataset", "embed", "extract", "finetune", "layerwise", "load",
         "make_features", "read_features", "save", "similarity", "truncate",
     }  # fmt: skip

@@ -133,7 +133,7 @@ def test_two_commands_leave_each_others_facts_alone(tmp_path: Path) -> None:
         tmp_path, "layerwise", "probes", [make_row(dataset="ham", metric="auroc")], run={"skipped": [{"arch": "net"}]}
     )
     before = Record(tmp_path).runs[0]
-    leave(tmp_path, "finetune", "trained", [make_row(dataset="ham", metric="auroc")])
+    leave(tmp_path, "finetune", "trained", [make_row(dataset="ham", metric="auroc", strategy="ftl")])
     assert Record(tmp_path).runs[0] == before
     assert [entered.command for entered in Record(tmp_path).runs] == ["layerwise", "finetune"]
     shown = CliRunner().invoke(main, ["results", str(tmp_path)])

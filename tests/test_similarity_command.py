@@ -243,7 +243,7 @@ def test_the_command_compares_given_features_before_and_after(tmp_path: Path) ->
         assert set(pd.read_csv(tmp_path / kind / "similarity.csv")["measure"]) == {kind}
     known = {
         "study": "layerwise", "method": "linear", "arch": "after", "weights": "given", "metric": "auroc",
-        "class": "macro", "split": "test",
+        "class": "macro", "split": "test", "dataset": "after",
     }  # fmt: skip
     scored = [make_row(**known, tap=tap, value=0.7) for tap in net(3)]
     others = ({"split": "train"}, {"study": "training_size"}, {"method": "knn"})
@@ -255,6 +255,9 @@ def test_the_command_compares_given_features_before_and_after(tmp_path: Path) ->
     stored = pd.read_csv(tmp_path / "scored" / "cca.csv")
     assert set(stored["arm_b"]) == {"after, given"}
     assert set(stored["score"]) == {0.7}
+    elsewhere = [make_row(**known | {"dataset": "another"}, tap=tap, value=0.7) for tap in net(3)]
+    write_rows(tmp_path / "elsewhere.jsonl", elsewhere)
+    assert "on after" in run(*none, tmp_path / "elsewhere.jsonl", "--out", tmp_path / "x", code=1).stderr
     write_rows(tmp_path / "other.jsonl", [make_row(**known | {"arch": "vgg11"}, tap="layer0", value=0.7)])
     assert "no test AUROC of after" in run(*none, tmp_path / "other.jsonl", "--out", tmp_path / "x", code=1).stderr
     np.savez(tmp_path / "fewer.npz", **net(3, rows=40), labels=np.arange(40) % 2)
@@ -276,9 +279,10 @@ def test_scores_come_from_a_folder_of_probes(tmp_path: Path) -> None:
         np.savez(tmp_path / f"{name}.npz", **net(3, seed=seed), labels=np.arange(60) % 2)
     sources = [part for name in ("before", "after") for part in ("--features", str(tmp_path / f"{name}.npz"))]
     known = {"study": "layerwise", "method": "linear", "arch": "after", "weights": "given", "metric": "auroc"}
+    known["dataset"] = "after"
     rows = [make_row(**known, split="test", tap=f"layer{i}", value=i / 10, **{"class": "macro"}) for i in range(3)]
-    record, cell = Record(tmp_path / "probed"), Cell(kind="probes", asked={}, labels={"dataset": "before"})
-    record.enter(Run.of("layerwise", {}, [cell], {"data": {"name": "before"}}))
+    record, cell = Record(tmp_path / "probed"), Cell(kind="probes", asked={}, labels={"dataset": "after"})
+    record.enter(Run.of("layerwise", {}, [cell], {"data": {"name": "after"}}))
     record.write(cell, Outcome(rows=rows), 0.0)
     few = (*sources, "--measure", "svcca", "--draws", 0, "--permutations", 0, "--results", tmp_path / "probed")
     run(*few, "--out", tmp_path / "out")

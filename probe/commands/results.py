@@ -24,7 +24,7 @@ def results(folder: Path, rows: bool, as_json: bool) -> None:
     """
     from probe.base.errors import ProbeError
     from probe.records.record import Record, is_record
-    from probe.records.result_rows import to_json
+    from probe.records.result_rows import latest_rows, to_json
     from probe.records.text_tables import text_table
 
     if not is_record(folder):
@@ -32,7 +32,8 @@ def results(folder: Path, rows: bool, as_json: bool) -> None:
         raise ProbeError(f"there are no results in '{folder}'; give the folder that a command wrote into with --out")
     record = Record(folder)
     if rows:
-        click.echo("\n".join(to_json(row) for entry in record.entries() for row in entry.rows))
+        found = latest_rows(row for entry in record.entries() for row in entry.rows)
+        click.echo("\n".join(map(to_json, found)))
         return
     lines = _lines(record)
     if as_json:

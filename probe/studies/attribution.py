@@ -45,7 +45,7 @@ class Attributed:
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Images, masks and maps; see `records.tables.attribution_arrays`."""
+        """Images, masks and maps; see `records.stored_tables.attribution_arrays`."""
         return attribution_arrays(self.entries)
 
     @cached_property

@@ -29,6 +29,7 @@ from probe.settings.training import STRATEGIES as KNOWN
 from probe.studies.arms import DEFAULT_WEIGHTS, Setup
 from probe.studies.cut_search import Search, search_cut
 from probe.studies.engine import complete, is_done
+from probe.studies.identity import in_words
 from probe.studies.layerwise import Study, run_layerwise
 from probe.studies.trainer import Trainer, trained
 
@@ -46,7 +47,7 @@ Found = tuple[str, str, Search]  # weights, strategy, what was found
 class Check:
     """Probes, trained networks, and for every set of weights and strategy what following the probes comes to.
 
-    `cells` are one trained network each, as `studies.trained.trained` gives them; `seconds` those of probing, where
+    `cells` are one trained network each, as `studies.trainer.trained` gives them; `seconds` those of probing, where
     recorded probes and cached features take none, and of training; `searches` what a search among them found.
     """
 
@@ -111,7 +112,7 @@ def check(
     )  # fmt: skip
     probing = time.perf_counter() - start
     trainer = Trainer(arch, table, setup, Head(), training, tuning, record)
-    asked = {"arch": study.arms[0].arch, "weights": list(weights), "taps": list(taps), "strategies": list(strategies),
+    asked = {"arch": in_words(arch), "weights": list(weights), "taps": list(taps), "strategies": list(strategies),
              "search": search, "seeds": list(seeds), **trainer.asked()}  # fmt: skip
     plan = _Plan(study, trainer, _ways([arm.weights for arm in study.arms], strategies), seeds, asked)
     searches, entries = plan.everywhere(_pick_taps(study, taps)) if search == "none" else plan.search()

@@ -17,7 +17,7 @@ from probe.records.record import Entry, Record, Run, read_results
 from probe.records.result_rows import frame, records
 from probe.settings import Network
 from probe.studies.engine import complete, is_done
-from probe.studies.identity import built_identity, network_identity, setting_words
+from probe.studies.identity import built_identity, in_words, network_identity, setting_words
 from probe.studies.recorded_probes import STUDY as LAYERWISE
 
 STUDY = "cost"
@@ -33,7 +33,7 @@ class Cost:
 
     @property
     def taps(self) -> list[dict[str, Any]]:
-        """Per tap `params`, `macs`, `latency_ms` with quartiles, `memory_mb`; see `backbones.cost.tap_costs`."""
+        """Per tap `params`, `macs`, `latency_ms` with quartiles, `memory_mb`; see `backbones.tap_costs.tap_costs`."""
         return list(self.entries[0].facts["taps"])
 
     @property
@@ -70,7 +70,8 @@ def cost(
     passes = {"batch_size": batch_size, "repeats": repeats}
     measured = {"arch": name, **passes, **hardware(place)}
     cell = _cell(arch, network, {**passes, "device": place}, measured, Path(cache) if cache else default_folder())
-    run = Run.of(STUDY, {**measured, "device": device, **asdict(network)}, [cell], {"scores": []})
+    asked = {"network": in_words(arch), **measured, "device": device, **asdict(network)}
+    run = Run.of(STUDY, asked, [cell], {"scores": []})
     record.enter(run)
     if is_done(record, cell):
         log.info("%s was measured before; take another folder to measure it again", name)
@@ -110,4 +111,10 @@ def _probe_rows(results: str | Path | Record, arch: str, taps: Sequence[str] = (
     if chosen.empty:
         known = ", ".join(sorted(set(rows["arch"].dropna()))) or "none"
         raise ProbeError(f"'{results}' has no scores at these taps of {arch}; it has results of {known}")
+    sources = chosen[["dataset", "setting"]].fillna("").drop_duplicates()
+    if len(sources) > 1:
+        listed = "; ".join(", ".join(filter(None, pair)) for pair in sources.itertuples(index=False))
+        raise ProbeError(
+            f"'{results}' has scores of {arch} from several runs ({listed}); give a folder with those of one"
+        )
     return records(chosen)

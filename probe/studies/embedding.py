@@ -42,7 +42,7 @@ class Embedded:
 
     @cached_property
     def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Points and maps; see `records.tables.embedding_tables`."""
+        """Points and maps; see `records.stored_tables.embedding_tables`."""
         return embedding_tables(self.entries)
 
     @property

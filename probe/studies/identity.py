@@ -88,6 +88,11 @@ def network_identity(spec: NetworkSpec, cache: Path, networks: Networks) -> dict
     return identity
 
 
+def in_words(network: "str | Backbone") -> Any:
+    """A network as a run states it: its name, or of one that is built what it is and the hash of its weights."""
+    return network if isinstance(network, str) else {**network.describe(), "state": network.weights_hash()}
+
+
 def built_identity(net: "Backbone") -> dict[str, Any]:
     """What decides the numbers of a network that is there already: its origin, and the hash of its weights."""
     return {**net.describe(), "state": net.weights_hash(), "versions": versions()}

@@ -23,7 +23,7 @@ from probe.scoring.recommendation import recommend, recommend_by_size
 from probe.settings import Controls, Extraction, Network, ProbeGrid, Reading
 from probe.studies.arms import SETTLED, NetworkArm, Setup, arm_of, for_each_arm, read_alike
 from probe.studies.engine import complete
-from probe.studies.identity import DataIdentity, decisive, setting_words
+from probe.studies.identity import DataIdentity, decisive, in_words, setting_words
 from probe.studies.recorded_probes import STUDY, ProbedArm, probed
 
 if TYPE_CHECKING:
@@ -102,28 +102,34 @@ def run_layerwise(
         networks=networks or Networks(len(seeds)),
     )  # fmt: skip
     table = setup.load(data)
-    job = _Job(table, tuple(seeds), setup, tuple(dict.fromkeys(probes)), grid or ProbeGrid(), controls or Controls())
+    grid = grid or ProbeGrid()
+    setting = setting_words(setup.reading, setup.network, setup.extraction, grid)  # as asked, whatever `auto` comes to
+    job = _Job(table, tuple(seeds), setup, tuple(dict.fromkeys(probes)), grid, controls or Controls(), setting)
     record = out if isinstance(out, Record) else Record(out)
     describe_data(table)
-    check_request(table, probes, job.grid, job.controls)
+    check_request(table, probes, grid, job.controls)
     findings = audited(table, setup.folder)
-    asked = plain({"archs": list(map(str, archs)), "weights": list(weights), **job.asked()})
-    earlier = [run.facts["read"] for run in record.runs if (run.command, run.asked) == (STUDY, asked)]
+    asked = plain({"archs": list(map(in_words, archs)), "weights": list(weights), **job.asked()})
+    same = [run for run in record.runs if (run.command, run.asked) == (STUDY, asked)]
+    earlier = [run.facts["read"] for run in same if run.facts["data"]["name"] == table.name]
     job = replace(job, setup=read_alike(archs, table, setup, earlier[-1] if earlier else None))
-    cells, skipped = for_each_arm(archs, weights, job.cell)
-    read = {name: getattr(job.setup.extraction, name) for name in SETTLED}
-    facts = {"data": table.facts(), "audit": list(map(asdict, findings)), "skipped": skipped, "read": read}
-    if entered:
-        record.enter(Run.of(STUDY, asked, cells, facts))
-    entries = complete(record, cells, job.work, doing="networks")
-    if _read_unlike(entries) and (extraction or Extraction()).compile == "auto":
+    facts = {"data": table.facts(), "audit": list(map(asdict, findings))}
+
+    def study(job: _Job) -> Study:
+        cells, skipped = for_each_arm(archs, weights, job.cell)
+        read = {name: getattr(job.setup.extraction, name) for name in SETTLED}
+        found = {**facts, "skipped": skipped, "read": read}
+        if entered:
+            record.enter(Run.of(STUDY, asked, cells, found))
+        arms = list(map(ProbedArm, complete(record, cells, job.work, doing="networks")))
+        return Study(table, arms, skipped, job.probes, job.grid, found, record)
+
+    done = study(job)
+    if _read_unlike([arm.entry for arm in done.arms]) and setup.extraction.compile == "auto":
         log.warning("not every network could be compiled, so all are read again, uncompiled and alike")
-        plainly = replace(extraction or Extraction(), compile="off")
-        return run_layerwise(
-            archs, weights, table, seeds=seeds, reading=reading, network=network, extraction=plainly, probes=probes,
-            grid=grid, controls=controls, cache=cache, out=record, entered=entered, networks=setup.networks,
-        )  # fmt: skip
-    return Study(table, list(map(ProbedArm, entries)), skipped, job.probes, job.grid, facts, record)
+        plain_setup = replace(setup, extraction=replace(setup.extraction, compile="off"))
+        return study(replace(job, setup=read_alike(archs, table, plain_setup)))
+    return done
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,7 @@ class _Job:
     probes: tuple[str, ...]
     grid: ProbeGrid
     controls: Controls
+    setting: str
 
     @cached_property
     def identity(self) -> DataIdentity:
@@ -163,7 +170,6 @@ class _Job:
         networks = [
             {"network": arm.identity, "data": self.identity.of(arm.data), "seed": seed} for seed, arm in arms.items()
         ]
-        setting = setting_words(self.setup.reading, self.setup.network, self.setup.extraction, self.grid)
         cell = Cell(
             kind="probes",
             asked={
@@ -172,7 +178,7 @@ class _Job:
             },
             labels={
                 "dataset": self.data.name, "arch": next(iter(arms.values())).origin["arch"], "weights": weights,
-                "setting": setting,
+                "setting": self.setting,
             },
         )  # fmt: skip
         self.arms[cell] = arms

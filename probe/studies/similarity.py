@@ -45,12 +45,12 @@ class Similarity:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row per two taps; see `records.tables.similarity_table`."""
+        """A row per two taps; see `records.stored_tables.similarity_table`."""
         return similarity_table(self.run, self.entries)
 
     @cached_property
     def correlations(self) -> dict[str, pd.DataFrame]:
-        """Canonical correlations behind SVCCA and PWCCA; see `records.tables.correlation_tables`."""
+        """Canonical correlations behind SVCCA and PWCCA; see `records.stored_tables.correlation_tables`."""
         return correlation_tables(self.run, self.entries)
 
     @property
@@ -164,7 +164,8 @@ class _Job:
         pairs = zip(self.pairs, entries, strict=True)
         names = dict.fromkeys(b for (_, b), entry in pairs if "cca/tap" in entry.arrays)
         rows = read_results(results) if names else pd.DataFrame()
-        return {name: _scores(rows, self.arms.by_name[name].origin, results) for name in names}
+        arms = {name: self.arms.by_name[name] for name in names}
+        return {name: _scores(rows, arm.origin, arm.data.name, results) for name, arm in arms.items()}
 
 
 def _compare_features(one: Features, other: Features, same: bool, job: _Job) -> Outcome:
@@ -225,16 +226,16 @@ def _maps(nets: "Mapping[str, Backbone]", batch: Sequence[Any], device: str) -> 
             yield f"{name}, {stage.name}", out
 
 
-def _scores(rows: pd.DataFrame, origin: Mapping[str, Any], results: object) -> dict[str, float]:
+def _scores(rows: pd.DataFrame, origin: Mapping[str, Any], dataset: str, results: object) -> dict[str, float]:
     """The test AUROC of linear probes at every tap of a network, of those probed last; the mean over seeds."""
     wanted = {
         "study": LAYERWISE, "method": "linear", "arch": origin["arch"], "weights": origin["weights"],
-        "metric": "auroc", "class": "macro", "split": "test",
+        "metric": "auroc", "class": "macro", "split": "test", "dataset": dataset,
     }  # fmt: skip
     for column, value in wanted.items():
         rows = rows[rows[column].eq(value)]
     if rows.empty:
-        raise ProbeError(f"'{results}' has no test AUROC of {origin['arch']} with the weights {origin['weights']}")
+        raise ProbeError(f"'{results}' has no test AUROC of {origin['arch']}, {origin['weights']}, on {dataset}")
     settings = rows["setting"].fillna("")
     means = rows[settings.eq(settings.iloc[-1])].groupby("tap")["value"].mean()
     return {str(tap): float(value) for tap, value in means.items()}
