@@ -15,8 +15,8 @@ import torch
 from measuring import add_network, in_turn, new_parser, parse, ratio_words
 
 import probe
-from probe.features.batches import read_batches, transform
 from probe.features.network_reader import Reader, settle
+from probe.features.walk import read_batches, transform
 
 PAIRS = (
     ("plain", "taps compiled"),

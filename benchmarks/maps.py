@@ -27,8 +27,8 @@ from torchvision.models import get_model
 
 import probe
 from analysis.similarity import MinibatchCKA
-from probe.features.batches import read_batches, transform
 from probe.features.network_reader import moments, normalised
+from probe.features.walk import read_batches, transform
 from probe.settings import Extraction
 
 BATCH = 32

@@ -15,8 +15,8 @@ from probe.backbones import Backbone
 from probe.data import Dataset, make_dataset
 from probe.data.image_sources import ImageArrays
 from probe.features import Features
-from probe.features.batches import read_batches, transform
 from probe.features.network_reader import moments, normalised
+from probe.features.walk import read_batches, transform
 from probe.finetuning import Finetuned
 from probe.settings import Batches, Extraction, Network, Training
 from probe.tasks import Classes, Labels

@@ -22,14 +22,14 @@ from probe.base.errors import ProbeError
 from probe.commands import main
 from probe.data import FileHashes, find_masks, make_dataset
 from probe.data.image_sources import ImageArrays, ImageFiles
-from probe.features.batches import transform
 from probe.features.network_reader import moments, normalised
+from probe.features.walk import transform
 from probe.probes import find_method, fit_taps
 from probe.records.record import Record
 from probe.records.result_rows import read_rows
 from probe.records.stored_tables import attribution_arrays
 from probe.records.view import View
-from probe.scoring.folds import whole_trial
+from probe.scoring.trials import whole_trial
 from probe.settings import Attribution, Network, ProbeGrid
 from probe.truncation import probed
 

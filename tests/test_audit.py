@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 
 from probe.audit import Audit, audit_dataset, copies, quick_audit
 from probe.audit.copies import perceptual_hash
-from probe.audit.label_agreement import label_relation
+from probe.audit.misaligned_labels import label_relation
 from probe.audit.report import audit_lines
 from probe.audit.sample_images import IMAGES, samples
 from probe.commands import main

@@ -19,7 +19,7 @@ from probe.base.files import replace_text, write_signed
 from probe.cache.manifest import read_manifest
 from probe.cache.store import CHUNK
 from probe.data import Dataset
-from probe.features import Features, batches, extract
+from probe.features import Features, extract, walk
 from probe.settings import Extraction
 
 
@@ -45,7 +45,7 @@ def test_bytes_on_disk_are_the_payload(many: Dataset) -> None:
 def test_a_second_run_computes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     net, data = tiny_net(), tiny_data()
     first = files(extract(net, data, BY_EIGHT))
-    monkeypatch.setattr(batches, "walk_dataset", None)
+    monkeypatch.setattr(walk, "walk_dataset", None)
     assert files(extract(net, data, BY_EIGHT)) == first
 
 
@@ -157,14 +157,14 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, many: Dataset, af
 
 def test_two_at_once_make_it_once(many: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     walks = []
-    real = batches.walk_dataset
+    real = walk.walk_dataset
 
     def counted(*args: object) -> object:
         walks.append(args)
         time.sleep(0.2)
         return real(*args)
 
-    monkeypatch.setattr(batches, "walk_dataset", counted)
+    monkeypatch.setattr(walk, "walk_dataset", counted)
     found: list[Features] = []
     nets = [tiny_net(), tiny_net()]
     threads = [threading.Thread(target=lambda net=net: found.append(extract(net, many, BY_EIGHT))) for net in nets]
@@ -194,7 +194,7 @@ def test_a_disk_too_small_is_told_before_the_first_image(monkeypatch: pytest.Mon
 
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 9, 1))
-    monkeypatch.setattr(batches, "walk_dataset", None)
+    monkeypatch.setattr(walk, "walk_dataset", None)
     with pytest.raises(probe.ProbeError, match="GB free"):
         extract(tiny_net(), tiny_data(), BY_EIGHT)
 

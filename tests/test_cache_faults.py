@@ -27,7 +27,7 @@ from probe.cache.store import Store
 from probe.cache.upkeep import verify_all
 from probe.commands.exits import STOPPED
 from probe.data import FileHashes
-from probe.features import Features, batches, extract
+from probe.features import Features, extract, walk
 from probe.features.by_spec import features_of
 
 DATA = tiny_data(n=300, size=8)
@@ -95,7 +95,7 @@ def test_a_damaged_header_costs_no_image(tmp_path: Path, monkeypatch: pytest.Mon
     whole = content(features)
     path = features.folder / "stem.npy"
     path.write_bytes(b"X" + whole["stem.npy"][1:] + b"more")
-    monkeypatch.setattr(batches, "walk_dataset", None)
+    monkeypatch.setattr(walk, "walk_dataset", None)
     assert content(extract_by_eight(tmp_path, DATA)) == whole
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import kendalltau, spearmanr
 
 from probe.base.errors import ProbeError
-from probe.scoring.agreement import judge, spearman
+from probe.scoring.probe_verdicts import judge, spearman
 
 TAPS = ["a", "b", "c", "d"]
 

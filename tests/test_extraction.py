@@ -11,8 +11,8 @@ from PIL import Image
 import probe
 from probe.backbones import Backbone
 from probe.data import Dataset
-from probe.features.batches import transform, walk_dataset
 from probe.features.network_reader import Reader, settle
+from probe.features.walk import transform, walk_dataset
 from probe.settings import Extraction
 
 

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 import probe
 from probe.audit import audit_dataset
-from probe.audit.label_agreement import CHANCE
+from probe.audit.misaligned_labels import CHANCE
 from probe.settings import Extraction
 
 

@@ -14,9 +14,8 @@ from torch.nn import functional
 
 import probe
 from probe.finetuning import STRATEGIES, State, Strategy
-from probe.finetuning import frozen as frozen_stages
-from probe.finetuning.initialisation import draw_weights
-from probe.finetuning.parameter_groups import (
+from probe.finetuning import frozen_outputs as frozen_stages
+from probe.finetuning.applied_strategy import (
     Pull,
     batchnorms,
     make_optimizer,
@@ -26,6 +25,7 @@ from probe.finetuning.parameter_groups import (
     set_modes,
     set_rates,
 )
+from probe.finetuning.initialisation import draw_weights
 from probe.finetuning.strategies import find_strategy
 from probe.finetuning.training import Run
 from probe.settings import Training, Tuning

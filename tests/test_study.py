@@ -26,7 +26,7 @@ from probe.probes import TrainingSet, find_method, fit_taps, layerwise, methods
 from probe.probes.fitting import Fitted, first_of_equal
 from probe.records.record import Record
 from probe.records.result_rows import COLUMNS, frame, make_row, read_rows
-from probe.scoring.folds import whole_trial
+from probe.scoring.trials import whole_trial
 from probe.settings import Extraction, Network, ProbeGrid, Reading
 from probe.settings.networks import LEVELS
 from probe.studies.arms import Setup, read_alike

@@ -23,7 +23,7 @@ from probe.commands import main
 from probe.data import draw_folds, draw_order
 from probe.features import Features, make_features, read_features
 from probe.probes import layerwise, sweep
-from probe.scoring.folds import subset_trials, whole_trial
+from probe.scoring.trials import subset_trials, whole_trial
 from probe.settings import Controls, ProbeGrid
 from probe.studies.given_features import run_features
 

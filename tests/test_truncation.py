@@ -27,7 +27,7 @@ from probe.backbones import Backbone, Origin, from_module
 from probe.base.runtime import optional
 from probe.commands import main
 from probe.data import find_images
-from probe.features.batches import transform
+from probe.features.walk import transform
 from probe.probes import fit_path
 from probe.settings import Batches
 from probe.tasks import Classes, Labels, Task

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probe.audit.copies import near_sets
-from probe.audit.label_agreement import Relation, check_relations, label_relation
+from probe.audit.misaligned_labels import Relation, check_relations, label_relation
 from probe.audit.pixels import Look, check_looks, count_forms, look_at
 from probe.audit.table_checks import LEVELS, Finding, check_copies, check_labels, check_table, class_counts, sets_of
 from probe.data import SPLITS, Dataset, FileHashes

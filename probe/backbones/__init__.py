@@ -7,7 +7,7 @@ described, without them.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from probe.backbones.spec import Networks, NetworkSpec
+from probe.backbones.network_spec import Networks, NetworkSpec
 from probe.backbones.taps import Layout, Tap
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from torch import nn
 from probe.backbones import cut_points, tracing
 from probe.backbones.catalog import Source, find_source, list_archs, seeded
 from probe.backbones.network import Backbone, Origin, Preprocessing
-from probe.backbones.spec import NetworkSpec
+from probe.backbones.network_spec import NetworkSpec
+from probe.backbones.published_weights import require
 from probe.backbones.stages import slice_network
 from probe.backbones.state_dicts import load_state, read_state, trained_size
 from probe.backbones.trace_memo import build_of, flows_of, native_flow
-from probe.backbones.weight_files import require
 from probe.base.errors import ProbeError, Unreachable
 from probe.base.lookup import is_file, unknown
 from probe.base.runtime import log

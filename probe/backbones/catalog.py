@@ -14,9 +14,9 @@ from torch import nn
 
 from probe.backbones.cbr import CBR, IMAGE_SIZE, VARIANTS
 from probe.backbones.network import Preprocessing
-from probe.backbones.spec import HUB
+from probe.backbones.network_spec import HUB
+from probe.backbones.published_weights import Published, in_torch_hub, on_hub, require
 from probe.backbones.state_dicts import AUXILIARY
-from probe.backbones.weight_files import Published, in_torch_hub, on_hub, require
 from probe.base.errors import Unreachable
 from probe.base.lookup import unknown
 

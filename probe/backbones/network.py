@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from probe.backbones.spec import SCRATCH, NetworkSpec
+from probe.backbones.network_spec import SCRATCH, NetworkSpec
 from probe.backbones.stages import Stage
 from probe.backbones.state_dicts import hash_tensors
 from probe.backbones.taps import Tap

@@ -9,9 +9,9 @@ from probe.base.errors import ProbeError
 from probe.base.runtime import default_folder
 from probe.data.file_hashes import FileHashes
 from probe.data.image_sources import ImageFiles, images_in
-from probe.data.loading import dataset
 from probe.data.manifests import SUFFIXES, read_files
 from probe.data.nifti import volume_of
+from probe.data.open_dataset import dataset
 from probe.data.published_sets import MEDMNIST, TORCHVISION
 from probe.data.screening import is_there, left_out
 from probe.data.table import Images

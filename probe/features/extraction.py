@@ -55,11 +55,11 @@ def _extract(net: "Backbone", data: Dataset, settings: Extraction, device: str, 
     }
 
     def begin(batch_size: int) -> Walk:
-        from probe.features import batches
         from probe.features.network_reader import Reader
+        from probe.features.walk import walk_dataset
 
         read = Reader(net, replace(settings, batch_size=batch_size), device)
-        return lambda rows: batches.walk_dataset(read, data, rows)
+        return lambda rows: walk_dataset(read, data, rows)
 
     facts = {"request": request, "origin": net.describe(), "taps": [tap.to_dict() for tap in table]}
     return keep_arrays(facts, data, settings.batch_size, begin, folder)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from probe.base.errors import ProbeError
 from probe.base.runtime import pick_device
-from probe.finetuning.parameter_groups import batchnorms
+from probe.finetuning.applied_strategy import batchnorms
 from probe.settings import Training
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}

@@ -20,19 +20,19 @@ from probe.base.runtime import default_folder, log, versions
 from probe.cache.requests import data_fingerprint
 from probe.data import Dataset, FileHashes
 from probe.features.network_reader import full_precision
+from probe.finetuning.applied_strategy import check_fits
 from probe.finetuning.checkpoints import keep, recall
 from probe.finetuning.devices import make_fabric
-from probe.finetuning.frozen import through_frozen
+from probe.finetuning.frozen_outputs import through_frozen
 from probe.finetuning.initialisation import draw_weights, start_from_probe
 from probe.finetuning.inputs import Pictures, Source
-from probe.finetuning.parameter_groups import check_fits
 from probe.finetuning.strategies import Strategy, find_strategy
 from probe.finetuning.training import Run
 from probe.metrics import MACRO
 from probe.records.result_rows import TRAINED, frame
-from probe.scoring.folds import whole_trial
 from probe.scoring.resampling import weigh
 from probe.scoring.score_rows import score_rows
+from probe.scoring.trials import whole_trial
 from probe.settings import ProbeGrid, Training, Tuning
 from probe.truncation import Truncated
 

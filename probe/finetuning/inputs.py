@@ -11,8 +11,8 @@ from torch import Tensor
 
 from probe.backbones import Preprocessing
 from probe.data import Dataset
-from probe.features.batches import read_chunks, transform
 from probe.features.network_reader import moments, normalised
+from probe.features.walk import read_chunks, transform
 from probe.finetuning.batches import Changed, Indices
 from probe.settings import Training
 

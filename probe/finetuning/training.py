@@ -13,11 +13,7 @@ from tqdm import tqdm
 from probe.base.array_types import Labels
 from probe.base.errors import ProbeError
 from probe.data import Dataset
-from probe.finetuning.batches import Indices, cut_steps, draw_epoch
-from probe.finetuning.devices import add_up, drawing_from, share_statistics
-from probe.finetuning.initialisation import score_of
-from probe.finetuning.inputs import Source
-from probe.finetuning.parameter_groups import (
+from probe.finetuning.applied_strategy import (
     Pull,
     make_optimizer,
     param_groups,
@@ -26,6 +22,10 @@ from probe.finetuning.parameter_groups import (
     set_modes,
     set_rates,
 )
+from probe.finetuning.batches import Indices, cut_steps, draw_epoch
+from probe.finetuning.devices import add_up, drawing_from, share_statistics
+from probe.finetuning.initialisation import score_of
+from probe.finetuning.inputs import Source
 from probe.finetuning.schedule import factor, is_over
 from probe.finetuning.strategies import Strategy
 from probe.records.metric_facts import find_metric

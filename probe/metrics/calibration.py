@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.base.array_types import Answers, Counts, Labels, Probabilities
-from probe.metrics.per_class import Scores, by_class
-from probe.metrics.sums import add_columns, add_up, ratio
+from probe.metrics.score_names import Scores, by_class
+from probe.metrics.weighted_sums import add_columns, add_up, ratio
 from probe.records.metric_facts import MACRO
 
 BINS = 15  # of equal width, closed on the right; Guo et al. 2017

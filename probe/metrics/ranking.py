@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.base.array_types import Counts, RowWeights
-from probe.metrics.sums import Sums, add_up, ratio
+from probe.metrics.weighted_sums import Sums, add_up, ratio
 
 FIXED = 0.9  # the specificity at which sensitivity is read, and the reverse
 SLACK = 1e-6  # relative; .9 of 30 rows are 27 also in binary fractions

@@ -12,8 +12,8 @@ from probe.base.array_types import Answers, Counts, Labels, Probabilities, RowWe
 from probe.base.errors import ProbeError
 from probe.metrics.calibration import label_probability_scores, probability_scores
 from probe.metrics.decisions import decision_scores, quadratic_kappa
-from probe.metrics.per_class import Scores, by_class
 from probe.metrics.ranking import RANKING, Question, trace_curves
+from probe.metrics.score_names import Scores, by_class
 from probe.records.metric_facts import MACRO, METRICS, MICRO
 
 DECISIONS = {name for name, metric in METRICS.items() if metric.judges == "decisions" and not metric.ordered}

@@ -11,9 +11,9 @@ from probe.metrics import MACRO
 from probe.probes.fitting import Fitted, job_of, score_members
 from probe.probes.methods import Job
 from probe.records.metric_facts import find_metric
-from probe.scoring.folds import Trial
 from probe.scoring.resampling import Weighing, mixture
 from probe.scoring.score_rows import Rows, describe, score_rows
+from probe.scoring.trials import Trial
 from probe.settings import Controls
 
 NAMES = {"permuted": "permuted labels", "noise": "noise"}  # what stands behind the method in the rows

@@ -15,7 +15,7 @@ from probe.metrics import MACRO, Scores, ones
 from probe.probes.methods import Job, Method
 from probe.probes.readout import Readable
 from probe.records.metric_facts import find_metric
-from probe.scoring.folds import Trial
+from probe.scoring.trials import Trial
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from probe.metrics import MACRO
 from probe.probes.fitting import Fitted, fit_taps, score_members
 from probe.probes.methods import Method
 from probe.records.result_rows import TRAINING_SIZE
-from probe.scoring.folds import Trial, subset_trials
 from probe.scoring.resampling import Weighing, mixture, weigh
 from probe.scoring.score_rows import Rows, describe, gap_rows, score_rows
+from probe.scoring.trials import Trial, subset_trials
 from probe.settings import Controls, ProbeGrid
 
 SCORED = ("val", "test")

@@ -6,8 +6,8 @@ from analysis.transferability import transferability
 from probe.features import Features
 from probe.metrics import MACRO
 from probe.records.result_rows import WITHOUT_PROBE, make_row
-from probe.scoring.folds import Trial
 from probe.scoring.score_rows import Rows, describe
+from probe.scoring.trials import Trial
 
 
 def transfer_rows(features: Features, trial: Trial) -> Rows:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from probe.base.array_types import RowWeights
 from probe.data import Dataset
 from probe.metrics import ones
-from probe.scoring.folds import Trial
 from probe.scoring.statistics import bca_interval, bootstrap_weights, left_out_weights, percentile_interval
+from probe.scoring.trials import Trial
 from probe.settings import ProbeGrid
 
 

@@ -18,8 +18,8 @@ from probe.base.errors import ProbeError
 from probe.base.lookup import unknown
 from probe.base.runtime import log
 from probe.data import Dataset, Masks, draw_order
-from probe.features.batches import read_batches, read_chunks, transform
 from probe.features.network_reader import moments, normalised
+from probe.features.walk import read_batches, read_chunks, transform
 from probe.settings import Attribution, Batches
 from probe.truncation import Truncated, cascade
 

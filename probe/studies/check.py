@@ -21,8 +21,8 @@ from probe.records.cell import Cell, Outcome
 from probe.records.metric_facts import find_metric
 from probe.records.record import Entry, Record, Run
 from probe.records.result_rows import TRAINED, frame, make_row, records
-from probe.scoring.agreement import Verdict, judge
 from probe.scoring.differences import mean_draws, strategy_differences
+from probe.scoring.probe_verdicts import Verdict, judge
 from probe.settings import Extraction, Head, Network, ProbeGrid, Reading, Training, Tuning
 from probe.settings.training import SEARCHES
 from probe.settings.training import STRATEGIES as KNOWN

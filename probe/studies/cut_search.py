@@ -11,8 +11,8 @@ import numpy as np
 
 from probe.backbones.taps import Tap
 from probe.base.errors import ProbeError
-from probe.scoring.agreement import Estimate, estimate
 from probe.scoring.differences import mean_draws
+from probe.scoring.probe_verdicts import Estimate, estimate
 
 Known = dict[str, Any]
 QUARTERS = 4  # of the depth, for a network of one resolution

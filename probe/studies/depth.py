@@ -19,16 +19,16 @@ from probe.base.runtime import probing_device
 from probe.data import SPLITS, Dataset
 from probe.features import Features
 from probe.metrics import MACRO, MICRO, Scores, ones
-from probe.metrics.per_class import by_class
-from probe.metrics.sums import add_columns, ratio
+from probe.metrics.score_names import by_class
+from probe.metrics.weighted_sums import add_columns, ratio
 from probe.probes import find_method, fit_neighbours, fit_taps
 from probe.probes.fitting import first_of_equal
 from probe.records.cell import Cell, Outcome
 from probe.records.record import Entry, Record, Run
 from probe.records.result_rows import frame, make_row, records
 from probe.records.stored_tables import depth_table, to_arrays
-from probe.scoring.folds import whole_trial
 from probe.scoring.statistics import bootstrap_weights, percentile_interval
+from probe.scoring.trials import whole_trial
 from probe.settings import Depths, Extraction, Network, ProbeGrid, Reading
 from probe.studies.arms import Arms, Setup, gather
 from probe.studies.engine import complete

@@ -209,7 +209,7 @@ def _batches(
     nets: "Sequence[Backbone]", data: Dataset, order: Sequence[int], extraction: Extraction
 ) -> Iterator[tuple[Any, ...]]:
     """The same images as each network takes them."""
-    from probe.features.batches import read_batches, transform
+    from probe.features.walk import read_batches, transform
 
     same = replace(extraction, batch_size=BATCH)
     prepared = [transform(net.origin.preprocessing) for net in nets]

@@ -10,8 +10,8 @@ from tqdm import tqdm
 from probe.base.errors import ProbeError
 from probe.base.runtime import pick_device
 from probe.data import Images
-from probe.features.batches import read_batches, transform
 from probe.features.network_reader import moments, normalised
+from probe.features.walk import read_batches, transform
 from probe.settings import Batches
 from probe.truncation.truncated import Truncated
 

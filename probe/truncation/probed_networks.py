@@ -6,7 +6,7 @@ from probe.backbones import Backbone
 from probe.base.errors import ProbeError
 from probe.features import Features
 from probe.probes import find_method, fit_taps
-from probe.scoring.folds import whole_trial
+from probe.scoring.trials import whole_trial
 from probe.settings import ProbeGrid
 from probe.truncation.probe_head import head_from_probe
 from probe.truncation.truncated import Truncated, truncate

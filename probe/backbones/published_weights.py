@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
-from probe.backbones.spec import HUB
+from probe.backbones.network_spec import HUB
 from probe.base.errors import ProbeError, Unreachable
 
 PATIENCE = 5.0  # seconds given to the one attempt to reach published weights

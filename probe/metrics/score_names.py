@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.metrics.sums import mean_of_defined
+from probe.metrics.weighted_sums import mean_of_defined
 from probe.records.metric_facts import MACRO
 
 Scores = dict[tuple[str, str], NDArray[np.float64]]

@@ -22,9 +22,9 @@ from probe.probes.training_sizes import size_rows
 from probe.probes.transferability_rows import transfer_rows
 from probe.records.metric_facts import find_metric
 from probe.records.result_rows import frame, make_row
-from probe.scoring.folds import subset_trials, whole_trial
 from probe.scoring.resampling import weigh
 from probe.scoring.score_rows import Rows, cost_rows, describe, gap_rows, score_rows
+from probe.scoring.trials import subset_trials, whole_trial
 from probe.settings import Controls, ProbeGrid
 
 PROBES = ("linear",)
