@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from probe.audit import Audit
+from probe.audit.dataset_audit import Audit
 from probe.data import SPLITS, Dataset
 from probe.records.result_rows import to_json
 from probe.records.text_tables import text_table
