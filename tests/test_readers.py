@@ -75,6 +75,17 @@ def test_a_network_that_cannot_be_compiled_is_read_as_it_is(
     assert plain.folder == found.folder
 
 
+def test_networks_of_one_comparison_are_not_read_unlike(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NotCompiledError("no compiler")
+
+    monkeypatch.setattr(network_reader, "_compiled", refuse)
+    nets, compiled = [tiny_net(), tiny_net("resnet14t")], Extraction(compile="on")
+    for compare in (probe.similarity, probe.embed):
+        with pytest.raises(probe.ProbeError, match="cannot be compiled, .* give --compile off"):
+            compare(nets, data=tiny_data(), extraction=compiled)
+
+
 def test_the_compilers_complaint_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("first line\nsecond line")

@@ -194,6 +194,15 @@ class Arms:
         """Name of the images, where there are some."""
         return "" if all(isinstance(arm, Given) for arm in self.by_name.values()) else self.data.name
 
+    def features(self, name: str) -> Features:
+        """Of one of several networks, all read alike. Raises ProbeError where this one alone cannot be compiled."""
+        arm = self.by_name[name]
+        found = arm.features
+        alike = self.setup.extraction.compile == "on" and len(self.by_name) > 1 and not isinstance(arm, Given)
+        if alike and not found.details["compiled"]:
+            raise ProbeError(f"{name} cannot be compiled, so networks would be read unlike; give --compile off")
+        return found
+
 
 def gather(
     subjects: "str | Backbone | Features | Sequence[str | Backbone | Features]", weights: Sequence[str],

@@ -143,7 +143,8 @@ class _Job:
         rows = subsample(labels, self.embedding.sample, np.random.default_rng(self.setup.seed))
         if cell.kind == "thumbnails":
             return Outcome(rows=[], arrays=_small_pictures(data, rows))
-        arm, features = cell.labels["arm"], self.arms.by_name[cell.labels["arm"]].features
+        arm = cell.labels["arm"]
+        features = self.arms.features(arm)
         chosen = {arm: {tap: features[tap] for tap in _some(list(features), self.taps)}}
         how = {name: value for name, value in asdict(self.embedding).items() if name != "sample"}
         how["silhouettes"] = data.task.row_classes(data.labels) is not None

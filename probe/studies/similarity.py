@@ -148,7 +148,7 @@ class _Job:
         """Compare the two networks of a cell."""
         a, b = self.pairs[self.cells.index(cell)]
         if not self.comparison.maps:
-            return _compare_features(self.arms.by_name[a].features, self.arms.by_name[b].features, a == b, self)
+            return _compare_features(self.arms.features(a), self.arms.features(b), a == b, self)
         found, counts = self.whole_maps
         first, second = (self.arms.by_name[name].net.taps for name in (a, b))
         table = tap_table(first, second, found[a, b])
