@@ -1,17 +1,19 @@
 """Compiled and eager readers: the same vectors, padded batches, and one line when a network cannot be compiled."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_data, tiny_net
+from helpers import shapes_data, tiny_data, tiny_net
 
 import probe
 from probe.cache.requests import network_request
 from probe.features import network_reader
 from probe.features.network_reader import REPAYS, NotCompiledError, Reader, settle
-from probe.settings import Extraction
+from probe.settings import Extraction, ProbeGrid
+from probe.studies.layerwise import run_layerwise
 
 
 def test_what_auto_means() -> None:
@@ -84,6 +86,31 @@ def test_networks_of_one_comparison_are_not_read_unlike(monkeypatch: pytest.Monk
     for compare in (probe.similarity, probe.embed):
         with pytest.raises(probe.ProbeError, match="cannot be compiled, .* give --compile off"):
             compare(nets, data=tiny_data(), extraction=compiled)
+
+
+def test_probes_of_networks_that_were_read_unlike_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nets, tried = [tiny_net(), tiny_net("resnet14t")], list[object]()
+
+    def refuse_the_second(walk: object, _: object) -> object:
+        tried.append(walk)
+        if len(tried) > 1:
+            raise NotCompiledError("no compiler")
+        return walk
+
+    monkeypatch.setattr(network_reader, "_compiled", refuse_the_second)
+    for name in ("REPAYS", "REPAYS_BFLOAT16"):  # from the first image on
+        monkeypatch.setattr(network_reader, name, 0)
+    grid = ProbeGrid(c_grid=(1.0,), draws=100)
+    for _ in range(2):
+        study = run_layerwise(nets, data=shapes_data(), probes=["linear"], grid=grid, out=tmp_path)
+        found = [arm.entry.facts["networks"][0]["request"]["compiled"] for arm in study.arms]
+        assert (found, len(tried)) == ([False, False], 2)
+        (run,) = study.record.runs
+        assert run.facts["read"]["compile"] == "off"
+        assert set(study.record.rows("layerwise")["setting"].fillna("")) == {"c_grid=1"}
+    assert caplog.text.count("all are read again") == 1
 
 
 def test_the_compilers_complaint_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
