@@ -66,7 +66,7 @@ def test_a_run_gives_a_cell_its_labels(tmp_path: Path) -> None:
     assert set(record.rows()["weights"]) == {"a.pth", "b.pth"}
 
 
-def test_of_cells_with_equal_labels_the_later_counts_and_settings_stand_side_by_side(tmp_path: Path) -> None:
+def test_of_equal_rows_the_later_counts_and_settings_stand_side_by_side(tmp_path: Path) -> None:
     record = Record(tmp_path)
     for value, setting in ((1, ""), (2, ""), (3, "pool=max")):
         one = cell(value, setting=setting)
@@ -78,6 +78,16 @@ def test_of_cells_with_equal_labels_the_later_counts_and_settings_stand_side_by_
     assert record.rows()["value"].tolist() == [3, 1]
     (file,) = record.rebuild()
     assert [json.loads(line)["value"] for line in Path(file).read_text().splitlines()] == [3, 1]
+
+
+def test_a_later_cell_replaces_the_rows_that_it_has_too_and_no_others(tmp_path: Path) -> None:
+    known = {"dataset": "ham", "arch": "net", "metric": "auroc", "split": "test"}
+    sizes = [make_row(**known, study="training_size", n_train=n, value=0.1) for n in (10, 20)]
+    leave(tmp_path, "layerwise", "probes", [make_row(**known, study="layerwise", value=0.1), *sizes])
+    leave(tmp_path, "layerwise", "probes", [make_row(**known, study="layerwise", value=0.2)])
+    rows = Record(tmp_path).rows("layerwise")
+    assert rows["value"].tolist() == [0.1, 0.1, 0.2]
+    assert rows["study"].tolist() == ["training_size", "training_size", "layerwise"]
 
 
 def test_a_failed_cell_is_recorded_and_computed_again(tmp_path: Path) -> None:
