@@ -104,7 +104,7 @@ def test_probes_of_networks_that_were_read_unlike_are_made_again(
         monkeypatch.setattr(network_reader, name, 0)
     grid = ProbeGrid(c_grid=(1.0,), draws=100)
     for _ in range(2):
-        study = run_layerwise(nets, data=shapes_data(), probes=["linear"], grid=grid, out=tmp_path)
+        study = run_layerwise(nets, data=shapes_data(60), probes=["linear"], grid=grid, out=tmp_path)
         found = [arm.entry.facts["networks"][0]["request"]["compiled"] for arm in study.arms]
         assert (found, len(tried)) == ([False, False], 2)
         (run,) = study.record.runs
