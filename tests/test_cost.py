@@ -190,12 +190,27 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_results_of_another_network_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_rows(tmp_path / "r.jsonl", scores())
+    rows = [{**row, "dataset": name} for name in ("busi", "ham") for row in scores(arch="test_resnet", taps=("stem",))]
+    write_rows(tmp_path / "two.jsonl", rows)
     for file, message in [("r.jsonl", "no scores at these taps of test_resnet; it has results of mine"),
+                          ("two.jsonl", "has scores of test_resnet on busi, ham; give a folder of one data set"),
                           ("gone.jsonl", "cannot read results from 'gone.jsonl'")]:  # fmt: skip
         result = invoke("--results", file)
         assert (result.exit_code, result.stdout) == (1, "")
         assert message in result.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_of_several_settings_the_scores_are_those_probed_last(tmp_path: Path) -> None:
+    rows = [
+        {**row, "setting": setting, "value": value}
+        for setting, value in (("image_size=32", 0.6), (None, 0.7))
+        for row in scores(arch="test_resnet", taps=("stem",))
+    ]
+    write_rows(tmp_path / "r.jsonl", rows)
+    network = Network(image_size=32)
+    found = measure("test_resnet", batch_size=2, repeats=2, network=network, results=tmp_path / "r.jsonl")
+    assert set(found.scores["value"]) == {0.7}
 
 
 def test_what_was_measured_is_not_measured_again_but_by_other_settings(

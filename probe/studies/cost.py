@@ -111,10 +111,7 @@ def _probe_rows(results: str | Path | Record, arch: str, taps: Sequence[str] = (
     if chosen.empty:
         known = ", ".join(sorted(set(rows["arch"].dropna()))) or "none"
         raise ProbeError(f"'{results}' has no scores at these taps of {arch}; it has results of {known}")
-    sources = chosen[["dataset", "setting"]].fillna("").drop_duplicates()
-    if len(sources) > 1:
-        listed = "; ".join(", ".join(filter(None, pair)) for pair in sources.itertuples(index=False))
-        raise ProbeError(
-            f"'{results}' has scores of {arch} from several runs ({listed}); give a folder with those of one"
-        )
-    return records(chosen)
+    if len(names := sorted(set(chosen["dataset"].dropna()))) > 1:
+        raise ProbeError(f"'{results}' has scores of {arch} on {', '.join(names)}; give a folder of one data set")
+    settings = chosen["setting"].fillna("")
+    return records(chosen[settings.eq(settings.iloc[-1])])  # of those probed last
