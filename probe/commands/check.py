@@ -65,22 +65,25 @@ def check(
     from probe.studies.check import check as compare
 
     check_folder(out)
-    found = compare(
+    comparison = compare(
         arch, weights, data, taps=taps, strategies=strategies, seeds=range(seeds), search=search,
         out=out, reading=reading, network=network, training=training, tuning=tuning, cache=cache,
     )  # fmt: skip
-    files = write_check(found)
-    files += draw_all(["probe-and-trained", "strategies"], found.record, found.study.data.name, training.metric)
+    files = write_check(comparison)
+    files += draw_all(
+        ["probe-and-trained", "strategies"], comparison.record, comparison.study.data.name, training.metric
+    )
     if as_json:
         verdicts = [
-            {"weights": source, "strategy": strategy, **asdict(verdict)} for source, strategy, verdict in found.verdicts
+            {"weights": source, "strategy": strategy, **asdict(verdict)}
+            for source, strategy, verdict in comparison.verdicts
         ]
-        table: Any = cell_table(found).to_dict(orient="records")
-        searches = [{"weights": source, "strategy": name, **asdict(each)} for source, name, each in found.searches]
+        table: Any = cell_table(comparison).to_dict(orient="records")
+        searches = [{"weights": source, "strategy": name, **asdict(each)} for source, name, each in comparison.searches]
         facts = {"verdicts": verdicts, "searches": searches, "cells": table}
-        click.echo(to_json({**facts, "seconds": found.seconds, "files": files}))
+        click.echo(to_json({**facts, "seconds": comparison.seconds, "files": files}))
         return
-    click.echo("\n".join([*_lines(found, training.metric), "written: " + ", ".join(files)]))
+    click.echo("\n".join([*_lines(comparison, training.metric), "written: " + ", ".join(files)]))
 
 
 def _lines(found: Any, metric: str) -> list[str]:

@@ -41,16 +41,16 @@ def cost(
     from probe.studies.cost import cost as measure
 
     check_folder(out)
-    found = measure(
+    measured = measure(
         arch, batch_size=batch_size, repeats=repeats, device=device, results=results, network=network, out=out
     )
-    facts = {**found.measured, "taps": found.taps}
-    files = found.record.export({"cost.json": to_json(facts, indent=1) + "\n"})
-    files += draw_all(["cost"], found.record, None, run=found.run)
+    facts = {**measured.measured, "taps": measured.taps}
+    files = measured.record.export({"cost.json": to_json(facts, indent=1) + "\n"})
+    files += draw_all(["cost"], measured.record, None, run=measured.run)
     if as_json:
         click.echo(to_json({**facts, "files": files}))
         return
-    click.echo("\n".join([_table(found.taps), _how(facts), "written: " + ", ".join(files)]))
+    click.echo("\n".join([_table(measured.taps), _how(facts), "written: " + ", ".join(files)]))
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

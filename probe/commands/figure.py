@@ -54,9 +54,9 @@ def figure(
     check_folder(out or results)
     if not results.is_dir():
         raise ProbeError(f"there is no folder '{results}'; --results takes the one that other commands wrote into")
-    found = View(Record(results), metric, column, dataset)
+    view = View(Record(results), metric, column, dataset)
     try:
-        files, left_out = _draw(list(MODULES) if name == "all" else [name], found, out or results, every=name == "all")
+        files, left_out = _draw(list(MODULES) if name == "all" else [name], view, out or results, every=name == "all")
     except OSError as error:
         raise ProbeError(f"cannot write figures to '{out or results}': {reason(error)}") from None
     if as_json:

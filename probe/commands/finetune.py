@@ -55,15 +55,15 @@ def finetune(
     from probe.studies.finetune import run_finetune, write_training
 
     check_folder(out)
-    found = run_finetune(
+    trainings = run_finetune(
         arch, tap, data, weights=weights, strategy=strategy, seeds=range(seeds), out=out, reading=reading,
         network=network, head=head, training=training, tuning=tuning, cache=cache,
     )  # fmt: skip
     if not is_first():
         return
-    files = write_training(found)
+    files = write_training(trainings)
     if as_json:
-        named = {"arch": arch, "tap": found.entries[0].labels["tap"], "strategy": strategy}
-        click.echo(to_json({**named, "runs": found.summaries(), "files": files}))
+        named = {"arch": arch, "tap": trainings.entries[0].labels["tap"], "strategy": strategy}
+        click.echo(to_json({**named, "runs": trainings.summaries(), "files": files}))
         return
-    click.echo("\n".join([found.table(), "written: " + ", ".join(files)]))
+    click.echo("\n".join([trainings.table(), "written: " + ", ".join(files)]))

@@ -45,14 +45,14 @@ def pretrain(
     from probe.studies.pretrain import card_of, run_pretrain
 
     check_folder(out)
-    found = run_pretrain(
+    trainings = run_pretrain(
         arch, data, out, weights=weights, seed=seed, reading=reading, network=network, training=training, cache=cache
     )
     if not is_first():
         return
-    files = write_training(found)
+    files = write_training(trainings)
     if as_json:
-        scores = found.summaries()[0]["scores"]
-        click.echo(to_json({"card": card_of(found), "scores": scores, "files": files}))
+        scores = trainings.summaries()[0]["scores"]
+        click.echo(to_json({"card": card_of(trainings), "scores": scores, "files": files}))
         return
-    click.echo("\n".join([found.table(), "written: " + ", ".join(files)]))
+    click.echo("\n".join([trainings.table(), "written: " + ", ".join(files)]))

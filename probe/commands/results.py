@@ -32,8 +32,8 @@ def results(folder: Path, rows: bool, as_json: bool) -> None:
         raise ProbeError(f"there are no results in '{folder}'; give the folder that a command wrote into with --out")
     record = Record(folder)
     if rows:
-        found = latest_rows(row for entry in record.entries() for row in entry.rows)
-        click.echo("\n".join(map(to_json, found)))
+        latest = latest_rows(row for entry in record.entries() for row in entry.rows)
+        click.echo("\n".join(map(to_json, latest)))
         return
     lines = _lines(record)
     if as_json:

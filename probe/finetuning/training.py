@@ -102,13 +102,13 @@ class Run:
         """(n, k) of some rows, in eval mode, on the CPU."""
         size, world, rank = self.training.batch_size, self.fabric.world_size, self.fabric.global_rank
         chunks = [np.arange(at, min(at + size, len(rows))) for at in range(0, len(rows), size)][rank::world]
-        found = torch.zeros(len(rows), self.model.task.outputs, device=self.fabric.device)
+        logits = torch.zeros(len(rows), self.model.task.outputs, device=self.fabric.device)
         self.model.eval()
         with torch.no_grad():
             for chunk, x in zip(chunks, self.source.batches(rows, chunks), strict=True):
-                found[torch.from_numpy(chunk).to(found.device)] = self._forward(x).float()
-        add_up(self.fabric, [found])
-        return found.cpu()
+                logits[torch.from_numpy(chunk).to(logits.device)] = self._forward(x).float()
+        add_up(self.fabric, [logits])
+        return logits.cpu()
 
     def _forward(self, x: Tensor) -> Tensor:
         with self.fabric.autocast():

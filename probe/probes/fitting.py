@@ -62,8 +62,8 @@ def fit_taps(
     first = first or first_of_equal(features)
     taps = [tap for tap in features if first[tap] == tap]
     jobs = [job_of(features, tap, *fold) for tap in taps for fold in trial.folds]
-    found, count = method.fit(jobs), len(trial.folds)
-    by_tap = [found[start : start + count] for start in range(0, len(found), count)]
+    fits, count = method.fit(jobs), len(trial.folds)
+    by_tap = [fits[start : start + count] for start in range(0, len(fits), count)]
     best = [_best(features, tap, trial, method, folds) for tap, folds in zip(taps, by_tap, strict=True)]
     settings = [method.settle(folds, i) for folds, i in zip(by_tap, best, strict=True)]
     whole = method.refit([job_of(features, tap, trial.seen) for tap in taps], settings)

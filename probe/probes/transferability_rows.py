@@ -18,7 +18,7 @@ def transfer_rows(features: Features, trial: Trial) -> Rows:
         x = np.asarray(features[tap.name][trial.trained])
         if (np.ptp(x, axis=0) == 0).all():
             continue
-        found = transferability(x, data.task.questions(data.labels[trial.trained]))
+        estimates = transferability(x, data.task.questions(data.labels[trial.trained]))
         known = describe(features, tap, trial.n_train) | {"method": WITHOUT_PROBE, "split": "train", "seed": trial.seed}
-        rows += [make_row(**known, metric=name, **{"class": MACRO}, value=value) for name, value in found.items()]
+        rows += [make_row(**known, metric=name, **{"class": MACRO}, value=value) for name, value in estimates.items()]
     return rows

@@ -283,14 +283,14 @@ def read_results(place: str | Path | Record) -> "pd.DataFrame":
 
 def _study(folder: Path) -> dict[str, Any]:
     try:
-        found = read_signed(folder / STUDY)
+        study = read_signed(folder / STUDY)
     except FileNotFoundError:
         return {"format": FORMAT, "runs": []}
     except (OSError, Damaged) as error:
         raise ProbeError(f"'{folder / STUDY}' is damaged: {reason(error)}; take another folder, or delete it") from None
-    if found.get("format") != FORMAT:
+    if study.get("format") != FORMAT:
         raise ProbeError(f"'{folder}' was written by another version of probe; take another folder")
-    return found
+    return study
 
 
 def _check_version(folder: Path) -> None:

@@ -197,11 +197,11 @@ class Arms:
     def features(self, name: str) -> Features:
         """Of one of several networks, all read alike. Raises ProbeError where this one alone cannot be compiled."""
         arm = self.by_name[name]
-        found = arm.features
+        features = arm.features
         alike = self.setup.extraction.compile == "on" and len(self.by_name) > 1 and not isinstance(arm, Given)
-        if alike and not found.details["compiled"]:
+        if alike and not features.details["compiled"]:
             raise ProbeError(f"{name} cannot be compiled, so networks would be read unlike; give --compile off")
-        return found
+        return features
 
 
 def gather(

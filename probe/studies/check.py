@@ -257,9 +257,9 @@ def _verdicts(study: Study, cells: Sequence[Known], metric: str) -> list[tuple[s
     found = []
     for arm in study.arms:
         every = [tap.name for tap in arm.taps]
-        mine = [cell for cell in cells if cell["weights"] == arm.weights]
-        for strategy in dict.fromkeys(cell["strategy"] for cell in mine):
-            some = [cell for cell in mine if cell["strategy"] == strategy]
+        of_arm = [cell for cell in cells if cell["weights"] == arm.weights]
+        for strategy in dict.fromkeys(cell["strategy"] for cell in of_arm):
+            some = [cell for cell in of_arm if cell["strategy"] == strategy]
             taps = list(dict.fromkeys(cell["tap"] for cell in some))
             probe = sign * arm.draws("linear", "val")[[every.index(tap) for tap in taps]]
             val, test = _by_tap(some, taps)

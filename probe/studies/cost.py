@@ -109,8 +109,8 @@ def _probe_rows(results: str | Path | Record, arch: str, taps: Sequence[str] = (
     if taps:
         chosen = chosen[chosen["tap"].isin(taps)]
     if chosen.empty:
-        known = ", ".join(sorted(set(rows["arch"].dropna()))) or "none"
-        raise ProbeError(f"'{results}' has no scores at these taps of {arch}; it has results of {known}")
+        archs = ", ".join(sorted(set(rows["arch"].dropna()))) or "none"
+        raise ProbeError(f"'{results}' has no scores at these taps of {arch}; it has results of {archs}")
     if len(names := sorted(set(chosen["dataset"].dropna()))) > 1:
         raise ProbeError(f"'{results}' has scores of {arch} on {', '.join(names)}; give a folder of one data set")
     settings = chosen["setting"].fillna("")

@@ -118,11 +118,11 @@ def run_layerwise(
     def study(job: _Job) -> Study:
         cells, skipped = for_each_arm(archs, weights, job.cell)
         read = {name: getattr(job.setup.extraction, name) for name in SETTLED}
-        found = {**facts, "skipped": skipped, "read": read}
+        run_facts = {**facts, "skipped": skipped, "read": read}
         if entered:
-            record.enter(Run.of(STUDY, asked, cells, found))
+            record.enter(Run.of(STUDY, asked, cells, run_facts))
         arms = list(map(ProbedArm, complete(record, cells, job.work, doing="networks")))
-        return Study(table, arms, skipped, job.probes, job.grid, found, record)
+        return Study(table, arms, skipped, job.probes, job.grid, run_facts, record)
 
     done = study(job)
     if _read_unlike([arm.entry for arm in done.arms]) and setup.extraction.compile == "auto":

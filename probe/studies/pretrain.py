@@ -39,10 +39,10 @@ def run_pretrain(
     from probe.finetuning.devices import is_first
 
     reading, network, training = reading or Reading(), network or Network(), training or Training()
-    place = Path(cache) if cache else default_folder()
+    cache_folder = Path(cache) if cache else default_folder()
     table = data if isinstance(data, Dataset) else dataset(data, seed=seed, cache=cache, **asdict(reading))
     record = Record(out, writes=is_first())
-    cell = _cell(arch, table, weights, seed, network, training, place, reading)
+    cell = _cell(arch, table, weights, seed, network, training, cache_folder, reading)
     asked = {"arch": arch, "weights": weights, "seed": seed, **decisive(reading, network, training)}
     record.enter(Run.of(STUDY, asked, [cell], {"data": table.facts()}))
 

@@ -174,8 +174,8 @@ def _compare_features(one: Features, other: Features, same: bool, job: _Job) -> 
     halves = half_samples(len(one.ids), job.arms.data.groups, how.draws, generator)
     orders = generator.permuted(np.tile(np.arange(len(one.ids)), (how.permutations, 1)), axis=1)
     chosen = {name: getattr(how, name) for name in ("unbiased", "bandwidth", "keep", "k")}
-    found = estimate(measure(how.measure, **chosen), one, None if same else other, halves, orders)
-    arrays = to_arrays("taps", tap_table(list(one), list(other), found))
+    estimated = estimate(measure(how.measure, **chosen), one, None if same else other, halves, orders)
+    arrays = to_arrays("taps", tap_table(list(one), list(other), estimated))
     if not same and how.measure in CORRELATED and list(one) == list(other):
         keep = how.keep if how.measure == "svcca" else 1.0
         arrays |= to_arrays("cca", cca_table(one, other, keep, np.random.default_rng(job.setup.seed)))

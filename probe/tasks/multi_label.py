@@ -151,9 +151,9 @@ class Labels(Task):
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        known: dict[str, dict[str, Any]] = {"balanced_accuracy": {"chance": 0.5}, "brier": {"high": 1.0}}
+        special: dict[str, dict[str, Any]] = {"balanced_accuracy": {"chance": 0.5}, "brier": {"high": 1.0}}
         return {
-            name: replace(metric, per_class=True, **known.get(name, {}))
+            name: replace(metric, per_class=True, **special.get(name, {}))
             for name, metric in METRICS.items()
             if not metric.ordered
         }

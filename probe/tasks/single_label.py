@@ -133,10 +133,10 @@ class Classes(Task):
     @property
     def metrics(self) -> Mapping[str, Metric]:
         count = len(self.names)
-        known: dict[str, dict[str, Any]] = {name: {"chance": 1 / count} for name in ("balanced_accuracy", "recall")}
+        special: dict[str, dict[str, Any]] = {name: {"chance": 1 / count} for name in ("balanced_accuracy", "recall")}
         if count == 2:
-            known["brier"] = {"high": 1.0}
-        return {name: replace(metric, **known.get(name, {})) for name, metric in METRICS.items()}
+            special["brier"] = {"high": 1.0}
+        return {name: replace(metric, **special.get(name, {})) for name, metric in METRICS.items()}
 
     def score(
         self,
